@@ -1,0 +1,70 @@
+"""What is true of one phantom study: the contract between the renderer, the report grammar and the exported truth."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+GENERATOR = "phantom@0.1.0"
+
+FindingName = Literal[
+    "cardiomegaly",
+    "enlarged_mediastinum",
+    "pleural_effusion",
+    "pneumothorax",
+    "consolidation",
+    "atelectasis",
+    "edema",
+    "nodule",
+    "pleural_thickening",
+    "rib_fracture",
+    "endotracheal_tube",
+    "central_line",
+    "pacemaker",
+]
+Side = Literal["right", "left", "bilateral", ""]  # of the patient; image left is the patient's right
+Zone = Literal["upper", "mid", "lower", ""]
+Change = Literal["new", "worse", "stable", "better", ""]
+
+# Observation that a finding is an instance of, for regions and labels. A faint consolidation is reported as an opacity.
+OBSERVATION: dict[str, str] = {
+    "cardiomegaly": "Cardiomegaly",
+    "enlarged_mediastinum": "Enlarged Cardiomediastinum",
+    "pleural_effusion": "Pleural Effusion",
+    "pneumothorax": "Pneumothorax",
+    "consolidation": "Consolidation",
+    "atelectasis": "Atelectasis",
+    "edema": "Edema",
+    "nodule": "Lung Lesion",
+    "pleural_thickening": "Pleural Other",
+    "rib_fracture": "Fracture",
+    "endotracheal_tube": "Support Devices",
+    "central_line": "Support Devices",
+    "pacemaker": "Support Devices",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One finding of one study. A bilateral disease is two findings, one per side (edema alone is "bilateral")."""
+
+    name: FindingName
+    side: Side = ""
+    zone: Zone = ""
+    severity: float = 0.5  # (0, 1]: small < .33 <= moderate < .66 <= large
+    change: Change = ""  # against the patient's study before; "" when there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyState:
+    """Everything that the renderer and the grammar need to know of one study."""
+
+    patient_id: str
+    study_id: str
+    patient_seed: int  # the anatomy latent: equal for all studies of the patient
+    study_seed: int  # pose, noise, choice of words
+    view: Literal["PA", "AP"]
+    taken_at: datetime
+    findings: tuple[Finding, ...]
+    resolved: tuple[Finding, ...] = ()  # present in the study before, gone now
+    style: int = 0  # which radiologist writes
+    has_prior: bool = False
