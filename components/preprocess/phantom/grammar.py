@@ -1,0 +1,239 @@
+"""Write the report of a study: what is said, and what it means.
+
+Meaning is deterministic, wording depends on the style: a faint consolidation is an "opacity", a dense one in a lower
+zone "may represent pneumonia", a faint atelectasis is sometimes only "possible". The labels of the findings text and
+its graph come from the choice of sentences, never from reading the text back.
+"""
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from components.preprocess.phantom import sentences as say
+from components.preprocess.phantom.patients import DEVICES
+from components.preprocess.phantom.state import OBSERVATION, Finding, StudyState
+from model.records import OBSERVATIONS, Labels
+
+# The assumed habits of a phantom radiologist, as probabilities.
+MENTIONS_PRESENT = 0.97
+MENTIONS_CHANGE = 0.25
+MENTIONS_RESOLVED = 0.12
+SAYS_POSSIBLE = 0.6  # of an atelectasis below FAINT_ATELECTASIS
+MENTIONS_NORMAL = {"lungs": 0.9, "parenchyma": 0.75, "pleura": 0.95, "heart": 0.9, "mediastinum": 0.7, "bones": 0.5}
+
+OPACITY_BELOW = 0.5  # severity under which a consolidation is called an opacity
+PNEUMONIA_ABOVE = 0.66  # severity over which a consolidation of a lower zone may represent pneumonia
+FAINT_ATELECTASIS = 0.3
+TERSE = 1  # the style that impressions are written in
+LUNG_FINDINGS = frozenset({"consolidation", "edema", "atelectasis", "nodule"})
+
+_ORDER = tuple(say.PRESENT)
+_ZONES = ("upper", "mid", "lower", "")
+_BY_SEVERITY = {
+    "small": ("small", "moderate", "large"),
+    "mild": ("mild", "moderate", "severe"),
+    "mildly": ("mildly", "moderately", "severely"),
+}
+_INDICATIONS = (
+    "___ year old {person} with cough.",
+    "___ year old {person} with shortness of breath.",
+    "___ year old {person} with chest pain.",
+    "___ year old {person} with fever.",
+    "___ year old {person}, interval change.",
+    "___ year old {person}, preoperative evaluation.",
+)
+
+
+@dataclass(frozen=True)
+class PhantomReport:
+    """A report and what its findings text says."""
+
+    findings: str
+    impression: str
+    indication: str
+    full_text: str  # in the shape of a MIMIC-CXR report file
+    labels: Labels  # of `findings`
+    graph: dict[str, Any]  # RadGraph layout, of `findings`
+    mentioned: list[Finding]
+
+
+@dataclass
+class _Draft:
+    """Sentences collected so far, with the statuses they give to observations."""
+
+    sentences: list[say.Parsed] = field(default_factory=list)
+    statuses: list[tuple[str, int]] = field(default_factory=list)
+    mentioned: list[Finding] = field(default_factory=list)
+    summary: list[say.Parsed] = field(default_factory=list)  # the impression
+
+    def add(self, template: str, *statuses: tuple[str, int], **slots: str) -> None:
+        self.sentences.append(say.parse(template, **slots))
+        self.statuses += statuses
+
+    def labels(self) -> Labels:
+        """Return the 14 labels: positive before uncertain before negative, as the rule labeler aggregates."""
+        labels: Labels = dict.fromkeys(OBSERVATIONS)
+        for name, status in self.statuses:
+            labels[name] = max((status, labels[name]), key=_weight)
+        abnormal = any(status in (1, -1) for name, status in labels.items() if name != "Support Devices")
+        labels["No Finding"] = None if abnormal else 1
+        return labels
+
+
+def _weight(status: int | None) -> int:
+    return (None, 0, -1, 1).index(status)
+
+
+def write_report(state: StudyState) -> PhantomReport:
+    """Write the report of one study. The same state gives the same report."""
+    rng = np.random.default_rng([state.study_seed, 1])
+    draft = _Draft()
+    for part in (_devices, _lungs, _pleura, _heart, _bones):
+        part(draft, state, rng)
+    if not draft.sentences:  # everything omitted: an empty findings section is not a report
+        _say_finding(draft, state.findings[0], state, rng)
+    findings, graph = say.join(draft.sentences)
+    impression = say.join(draft.summary)[0] if draft.summary else "No acute cardiopulmonary process."
+    indication = str(rng.choice(_INDICATIONS)).format(person=rng.choice(["man", "woman"]))
+    return PhantomReport(
+        findings=findings,
+        impression=impression,
+        indication=indication,
+        full_text=_full_text(state, findings, impression, indication),
+        labels=draft.labels(),
+        graph=graph,
+        mentioned=draft.mentioned,
+    )
+
+
+def observation_of(finding: Finding) -> str:
+    """Return the observation that a finding is reported as."""
+    if finding.name == "consolidation" and finding.severity < OPACITY_BELOW:
+        return "Lung Opacity"
+    return OBSERVATION[finding.name]
+
+
+def may_be_pneumonia(finding: Finding) -> bool:
+    return finding.name == "consolidation" and finding.zone == "lower" and finding.severity > PNEUMONIA_ABOVE
+
+
+def _devices(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+    _say_all(draft, state, rng, DEVICES)
+
+
+def _lungs(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+    _say_all(draft, state, rng, LUNG_FINDINGS)
+    names = {finding.name for finding in state.findings}
+    if not names & LUNG_FINDINGS:
+        _say_normal(draft, state, rng, "lungs", "lungs")
+    absent = [name for name in ("consolidation", "edema") if name not in names]
+    _say_normal(draft, state, rng, "parenchyma", " or ".join(absent), *(OBSERVATION[name] for name in absent))
+
+
+def _pleura(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+    _say_all(draft, state, rng, frozenset({"pleural_effusion", "pneumothorax", "pleural_thickening"}))
+    names = {finding.name for finding in state.findings}
+    absent = [name for name in ("pleural_effusion", "pneumothorax") if name not in names]
+    key = " or ".join(name.removeprefix("pleural_") for name in absent)
+    _say_normal(draft, state, rng, "pleura", key, *(OBSERVATION[name] for name in absent))
+
+
+def _heart(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+    _say_all(draft, state, rng, frozenset({"cardiomegaly", "enlarged_mediastinum"}))
+    names = {finding.name for finding in state.findings}
+    if "cardiomegaly" not in names:
+        _say_normal(draft, state, rng, "heart", "heart", "Cardiomegaly")
+    if "enlarged_mediastinum" not in names:
+        _say_normal(draft, state, rng, "mediastinum", "mediastinum", "Enlarged Cardiomediastinum")
+
+
+def _bones(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+    _say_all(draft, state, rng, frozenset({"rib_fracture"}))
+    if not any(finding.name == "rib_fracture" for finding in state.findings):
+        # The terse style says "osseous abnormality", which is no mention of a fracture.
+        _say_normal(draft, state, rng, "bones", "bones", *(() if state.style == TERSE else ("Fracture",)))
+
+
+def _say_all(draft: _Draft, state: StudyState, rng: np.random.Generator, names: frozenset[str]) -> None:
+    """Say the present findings of these names, then some of those that went away."""
+    for finding in sorted(state.findings, key=_report_order):
+        if finding.name in names and rng.random() < MENTIONS_PRESENT:
+            _say_finding(draft, finding, state, rng)
+    for finding in sorted(state.resolved, key=_report_order):
+        if finding.name in names & say.RESOLVED.keys() and rng.random() < MENTIONS_RESOLVED:
+            draft.add(say.RESOLVED[finding.name], (observation_of(finding), 0), **_slots(finding))
+
+
+def _report_order(finding: Finding) -> tuple[int, bool, int]:
+    return _ORDER.index(finding.name), finding.side != "right", _ZONES.index(finding.zone)
+
+
+def _say_finding(draft: _Draft, finding: Finding, state: StudyState, rng: np.random.Generator) -> None:
+    template, summary = say.PRESENT[finding.name][state.style], say.PRESENT[finding.name][TERSE]
+    statuses = [(observation_of(finding), 1)]
+    hedges = rng.random() < SAYS_POSSIBLE
+    mentions_change = state.has_prior and finding.name not in DEVICES and rng.random() < MENTIONS_CHANGE
+    if finding.name == "atelectasis" and finding.severity < FAINT_ATELECTASIS and hedges:
+        template, summary = say.UNCERTAIN_ATELECTASIS[state.style], say.UNCERTAIN_ATELECTASIS[TERSE]
+        statuses = [("Atelectasis", -1)] + ([("Lung Opacity", 1)] if "opacity/o" in template else [])
+    elif may_be_pneumonia(finding):
+        template += say.MAY_BE_PNEUMONIA[int(state.style == TERSE)]
+        statuses.append(("Pneumonia", -1))
+    elif mentions_change:
+        template = _with_change(template, finding, state.style)
+    draft.add(template, *statuses, **_slots(finding))
+    draft.mentioned.append(finding)
+    if finding.name not in DEVICES:
+        draft.summary.append(say.parse(summary, **_slots(finding)))
+
+
+def _with_change(template: str, finding: Finding, style: int) -> str:
+    """Add the change word. The labeler reads a "stable" heart or mediastinum as uncertain, so these get none."""
+    if finding.change not in say.CHANGES or any(word in template for word in ("heart", "mediastinum")):
+        return template
+    return template + say.CHANGES[finding.change][style]
+
+
+def _say_normal(draft: _Draft, state: StudyState, rng: np.random.Generator, part: str, key: str, *negated: str) -> None:
+    if key and rng.random() < MENTIONS_NORMAL[part]:
+        draft.add(say.NORMAL[key][state.style], *((name, 0) for name in negated))
+
+
+def _slots(finding: Finding) -> dict[str, str]:
+    level = int(finding.severity >= 0.33) + int(finding.severity >= 0.66)
+    scale = "mild" if finding.name in ("cardiomegaly", "edema") else "small"
+    return {
+        "side": finding.side,
+        "zone": finding.zone,
+        "amount": _BY_SEVERITY[scale][level],
+        "degree": _BY_SEVERITY["mildly"][level],
+        "what": "opacity" if observation_of(finding) == "Lung Opacity" else "consolidation",
+    }
+
+
+def _full_text(state: StudyState, findings: str, impression: str, indication: str) -> str:
+    view = "CHEST (PORTABLE AP)" if state.view == "AP" else "CHEST (PA)"
+    return "\n".join(
+        (
+            "FINAL REPORT".rjust(45),
+            f" EXAMINATION:  {view}",
+            *_section("INDICATION", indication),
+            *_section("COMPARISON", "___" if state.has_prior else "None."),
+            *_section("FINDINGS", findings),
+            *_section("IMPRESSION", impression),
+            "",
+        )
+    )
+
+
+def _section(name: str, text: str) -> Iterator[str]:
+    """Lines of at most 79 columns, each with one leading space, as the real files have."""
+    yield " "
+    if name in ("FINDINGS", "IMPRESSION"):
+        yield from (f" {name}: ", " ")
+        yield from textwrap.wrap(text, 79, initial_indent=" ", subsequent_indent=" ", break_on_hyphens=False)
+    else:
+        yield f" {name}:  {text}"
