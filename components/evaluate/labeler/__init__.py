@@ -1,0 +1,5 @@
+"""The rule labeler: a report's 14 CheXpert observations, without model weights."""
+
+from components.evaluate.labeler.rules import BLOCKER, LABELER, Mention, label, mentions, split_sentences
+
+__all__ = ["BLOCKER", "LABELER", "Mention", "label", "mentions", "split_sentences"]

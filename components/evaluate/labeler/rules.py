@@ -1,0 +1,167 @@
+"""From a report to the 14 observations, with every mention explained.
+
+The rules are those of the CheXpert labeler (phrases, unmentions, order of the status rules, aggregation, No Finding);
+its dependency parser is replaced by scopes within a sentence. Fidelity "improved" differs from "original" in two
+points: families match at word starts, and an organ that is merely named ("the heart size is noted") is no finding.
+"""
+
+import re
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from components.evaluate.labeler.phrases import BLOCKERS, FAMILIES, NEUTRAL_FAMILIES, ORIGINAL_EXTRA, UNMENTIONS
+from components.evaluate.labeler.scope import Cue, Sentence, sentence_of
+from model.records import OBSERVATIONS, Labels
+
+LABELER = "rules@0.1.0"
+BLOCKER = "blocker"  # stands for the words that only prevent "No Finding"
+
+Fidelity = Literal["improved", "original"]
+
+# A full stop between digits belongs to a number, and "vs." does not end a sentence.
+_SENTENCE_END = re.compile(r"(?<!\d)[.!?]+|[.!?]+(?!\d)|\n\s*\n")
+_ABBREVIATION = re.compile(r"\bvs\.")
+_SPACE = re.compile(r"\s")
+_HEART_FAILURE = re.compile(r"chf|heart failure")
+
+
+class Mention(NamedTuple):
+    """One place where a report speaks of an observation: text[start:end], and the rule that set its status."""
+
+    observation: str  # one of OBSERVATIONS, or "blocker"
+    start: int
+    end: int
+    status: int  # 1 positive, 0 negative, -1 uncertain
+    rule: str
+
+
+def label(text: str, *, fidelity: Fidelity = "improved") -> Labels:
+    """Label a report: 1 positive, 0 negative, -1 uncertain, None not mentioned, for each of the 14 observations.
+
+    An empty text has no label at all, not "No Finding": nothing was said.
+    """
+    labels: Labels = dict.fromkeys(OBSERVATIONS)
+    if not text.strip():
+        return labels
+    blocked = False
+    for mention in mentions(text, fidelity=fidelity):
+        if mention.observation != "Support Devices" and mention.status != 0:
+            blocked = True
+        if mention.observation != BLOCKER:
+            labels[mention.observation] = _stronger(labels[mention.observation], mention.status)
+            if mention.status != 0 and _HEART_FAILURE.search(text[mention.start : mention.end].lower()):
+                labels["Cardiomegaly"] = _stronger(labels["Cardiomegaly"], -1)
+    if not blocked:
+        labels["No Finding"] = 1
+    return labels
+
+
+def mentions(text: str, *, fidelity: Fidelity = "improved") -> list[Mention]:
+    """All mentions in the order of the text; blockers of "No Finding" are among them."""
+    found: list[Mention] = []
+    for start, end in split_sentences(text):
+        for m in _sentence_mentions(_SPACE.sub(" ", text[start:end].lower()), fidelity):
+            found.append(m._replace(start=m.start + start, end=m.end + start))
+    return found
+
+
+def split_sentences(text: str) -> list[tuple[int, int]]:
+    """Spans of the sentences, without the full stop and outer white space."""
+    masked = _ABBREVIATION.sub("vs ", text)
+    spans, start = [], 0
+    ends = [(m.start(), m.end()) for m in _SENTENCE_END.finditer(masked)]
+    for stop, after in [*ends, (len(text), len(text))]:
+        piece = text[start:stop]
+        if piece.strip():
+            spans.append((start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())))
+        start = after
+    return spans
+
+
+def _stronger(old: int | None, new: int) -> int:
+    """Aggregation over mentions: positive beats uncertain beats negative."""
+    order = {None: 0, 0: 1, -1: 2, 1: 3}
+    return new if order[new] > order[old] else (old or 0)
+
+
+def _compile(patterns: tuple[str, ...], boundary: str) -> re.Pattern[str]:
+    return re.compile(boundary + "(?:" + "|".join(patterns) + ")")
+
+
+class _Lexicon(NamedTuple):
+    named: dict[str, re.Pattern[str]]
+    neutral: dict[str, re.Pattern[str]]
+
+
+@lru_cache(maxsize=2)
+def _lexicon(fidelity: Fidelity) -> _Lexicon:
+    boundary = r"\b" if fidelity == "improved" else ""
+    extra = {} if fidelity == "improved" else ORIGINAL_EXTRA
+    named = {name: _compile(p + extra.get(name, ()), boundary) for name, p in FAMILIES.items()}
+    named[BLOCKER] = _compile(BLOCKERS, boundary)
+    return _Lexicon(named, {name: _compile(p, r"\b") for name, p in NEUTRAL_FAMILIES.items()})
+
+
+_UNMENTIONS = {name: re.compile("|".join(patterns)) for name, patterns in UNMENTIONS.items()}
+
+
+@lru_cache(maxsize=20_000)
+def _sentence_mentions(text: str, fidelity: Fidelity) -> tuple[Mention, ...]:
+    lexicon = _lexicon(fidelity)
+    found: list[Mention] = []
+    for name, pattern in lexicon.named.items():
+        spans = _hits(name, pattern, text)
+        found += [Mention(name, a, b, *_status(sentence_of(text), a, b)) for a, b in spans]
+        if name in lexicon.neutral:
+            organ = [s for s in _hits(name, lexicon.neutral[name], text) if not any(_overlap(s, t) for t in spans)]
+            found += [m for s in organ if (m := _neutral(name, sentence_of(text), *s, fidelity)) is not None]
+    return tuple(sorted(found, key=lambda m: (m.start, m.observation)))
+
+
+def _hits(name: str, pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    spans = [m.span() for m in pattern.finditer(text)]
+    if not spans or name not in _UNMENTIONS:
+        return spans
+    dropped = [m.span() for m in _UNMENTIONS[name].finditer(text)]
+    return [s for s in spans if not any(_overlap(s, d) for d in dropped)]
+
+
+def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _cues(sentence: Sentence, start: int, end: int) -> dict[str, Cue]:
+    """The nearest cue of each category that reaches the mention."""
+    reached: dict[str, Cue] = {}
+    for cue in sorted(sentence.cues, key=lambda c: min(abs(c.end - start), abs(c.start - end))):
+        if sentence.reaches(cue, start, end):
+            reached.setdefault(cue.trigger.category, cue)
+    return reached
+
+
+def _status(sentence: Sentence, start: int, end: int) -> tuple[int, str]:
+    """The first rule that fires: uncertainty that holds a negator, negation, uncertainty, else positive."""
+    cues = _cues(sentence, start, end)
+    for category, status in (("pre_uncertain", -1), ("negated", 0), ("uncertain", -1)):
+        if category in cues:
+            return status, cues[category].trigger.rule
+    return 1, "positive"
+
+
+def _neutral(name: str, sentence: Sentence, start: int, end: int, fidelity: Fidelity) -> Mention | None:
+    """A mention of heart or mediastinum: its status comes from what the sentence says of the organ."""
+    status, rule = _status(sentence, start, end)
+    if status == 1:
+        left, right = sentence.segment(start, end)
+        cues = _cues(sentence, start, end)
+        near = {k: c for k, c in cues.items() if left <= c.start and c.end <= right}
+        abnormal = "abnormal" in near or ("abnormal" in cues and "normal" not in near)
+        if "normal" in cues and not ("abnormal" in near and "normal" not in near):
+            status, rule = 0, cues["normal"].trigger.rule
+        elif "stable" in cues and not (abnormal and fidelity == "improved"):
+            status, rule = -1, cues["stable"].trigger.rule
+        elif abnormal:
+            rule = "abnormal"
+        elif fidelity == "improved":
+            return None
+    return Mention(name, start, end, status, rule)

@@ -1,0 +1,158 @@
+"""The rule labeler against hand-labelled sentences and against changes that must not matter."""
+
+import random
+import time
+
+import pytest
+
+from components.evaluate.labeler import label, mentions
+from model.records import OBSERVATIONS
+
+CARDIO, EC, LESION, OPACITY, EDEMA = (
+    "Cardiomegaly",
+    "Enlarged Cardiomediastinum",
+    "Lung Lesion",
+    "Lung Opacity",
+    "Edema",
+)
+CONSOLIDATION, PNEUMONIA, ATELECTASIS, PTX = "Consolidation", "Pneumonia", "Atelectasis", "Pneumothorax"
+EFFUSION, PLEURAL, FRACTURE, DEVICES, NORMAL = (
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+    "No Finding",
+)
+
+GOLDEN = [
+    (
+        "Normal heart size, clear lungs. No pneumonia or edema. No effusion.",
+        {CARDIO: 0, EDEMA: 0, PNEUMONIA: 0, EFFUSION: 0, NORMAL: 1},
+    ),
+    ("Moderate cardiomegaly without frank edema.", {CARDIO: 1, EDEMA: 0}),
+    (
+        "Patchy airspace disease at the right base could represent atelectasis or consolidation.",
+        {OPACITY: 1, ATELECTASIS: -1, CONSOLIDATION: -1},
+    ),
+    ("Unchanged moderate cardiomegaly.", {CARDIO: 1}),
+    ("The cardiac silhouette is unchanged.", {CARDIO: -1}),
+    ("The heart size is noted.", {NORMAL: 1}),
+    ("No new consolidation.", {CONSOLIDATION: -1}),
+    ("Pericardial effusion is present.", {NORMAL: 1}),
+    ("Lines project over the heart.", {DEVICES: 1, NORMAL: 1}),
+    # heart failure adds an uncertain cardiomegaly, unless something stronger is there or it is denied
+    ("Findings of congestive heart failure.", {EDEMA: 1, CARDIO: -1}),
+    ("No evidence of heart failure.", {EDEMA: 0, NORMAL: 1}),
+    ("CHF with cardiomegaly.", {EDEMA: 1, CARDIO: 1}),
+    # aggregation: positive over uncertain over negative
+    ("No edema. Possible edema.", {EDEMA: -1}),
+    ("No edema. Possible edema. Mild edema.", {EDEMA: 1}),
+    # No Finding: devices do not block it, blockers do unless denied
+    ("ET tube in place. Lungs are clear.", {DEVICES: 1, NORMAL: 1}),
+    ("Hyperinflated lungs.", {}),
+    ("No calcification.", {NORMAL: 1}),
+    ("Possible pneumothorax.", {PTX: -1}),
+]
+
+SCOPES = [
+    ("No pleural effusion, pneumothorax, or focal consolidation.", {EFFUSION: 0, PTX: 0, CONSOLIDATION: 0, NORMAL: 1}),
+    ("No effusion or pneumothorax is seen.", {EFFUSION: 0, PTX: 0, NORMAL: 1}),
+    ("There is no edema and the heart is enlarged.", {EDEMA: 0, CARDIO: 1}),
+    ("No pneumothorax, but a small left effusion persists.", {PTX: 0, EFFUSION: 1}),
+    ("Small left effusion without pneumothorax.", {EFFUSION: 1, PTX: 0}),
+    ("The effusion is unchanged and the pneumothorax has resolved.", {EFFUSION: 1, PTX: 0}),
+    ("The right effusion has resolved.", {EFFUSION: 0, NORMAL: 1}),
+    ("The edema has nearly resolved.", {EDEMA: 1}),
+    ("The endotracheal tube has been removed.", {DEVICES: 0, NORMAL: 1}),
+    ("A pneumothorax is not seen.", {PTX: 0, NORMAL: 1}),
+    ("No significant change in the small right effusion.", {EFFUSION: 1}),
+    ("Pneumonia cannot be excluded.", {PNEUMONIA: -1}),
+    ("A small pneumothorax may be present.", {PTX: -1}),
+    ("Left basilar opacity, atelectasis versus pneumonia.", {OPACITY: 1, ATELECTASIS: -1, PNEUMONIA: -1}),
+    ("Opacity concerning for pneumonia.", {OPACITY: 1, PNEUMONIA: -1}),
+    ("Probable small left effusion and moderate edema.", {EFFUSION: -1, EDEMA: 1}),
+    ("Atelectasis and/or consolidation at the left base.", {ATELECTASIS: -1, CONSOLIDATION: -1}),
+    ("Opacity likely represents atelectasis.", {OPACITY: 1, ATELECTASIS: -1}),
+    ("A left pneumothorax is suspected.", {PTX: -1}),
+]
+
+ORGANS = [
+    ("Heart size is normal.", {CARDIO: 0, NORMAL: 1}),
+    ("The cardiomediastinal silhouette is unremarkable.", {EC: 0, NORMAL: 1}),
+    ("The heart size and mediastinal contours are within normal limits.", {CARDIO: 0, EC: 0, NORMAL: 1}),
+    ("Cardiac and mediastinal contours are normal.", {CARDIO: 0, EC: 0, NORMAL: 1}),
+    ("The mediastinal and hilar contours are normal.", {EC: 0, NORMAL: 1}),
+    ("The heart is top normal in size.", {CARDIO: 0, NORMAL: 1}),
+    ("The heart is at the upper limits of normal.", {CARDIO: 0, NORMAL: 1}),
+    ("The heart is mildly enlarged.", {CARDIO: 1}),
+    ("Normal heart size and widened mediastinum.", {CARDIO: 0, EC: 1}),
+    ("The mediastinum is widened.", {EC: 1}),
+    ("The heart may be enlarged.", {CARDIO: -1}),
+    ("Stable enlargement of the cardiac silhouette.", {CARDIO: 1}),
+    ("No pneumomediastinum.", {NORMAL: 1}),
+]
+
+TRAPS = [
+    ("Plate-like atelectasis at the left base.", {ATELECTASIS: 1}),
+    ("Portable film. A thin pleural line is seen, consistent with pneumothorax.", {PTX: 1}),
+    ("The finding does not support pneumonia; the carina is in the midline.", {PNEUMONIA: 1}),
+    ("The nodule measures 1.5 cm and is unchanged.", {LESION: 1}),
+    ("Massive right effusion.", {EFFUSION: 1}),
+    ("Calcified nodule in the right apex.", {}),
+    ("Old healed rib fracture.", {FRACTURE: 1}),
+    ("Apical pleural thickening.", {PLEURAL: 1}),
+]
+
+
+@pytest.mark.parametrize("text, expected", GOLDEN + SCOPES + ORGANS + TRAPS)
+def test_sentences_get_their_labels(text: str, expected: dict[str, int]) -> None:
+    assert {k: v for k, v in label(text).items() if v is not None} == expected
+
+
+def test_original_fidelity_keeps_its_known_false_positives() -> None:
+    assert label("The heart size is noted.", fidelity="original")[CARDIO] == 1
+    assert label("The aortic contour is smooth.", fidelity="original")[EC] == 1
+    assert label("Midlines are straight.", fidelity="original")[DEVICES] == 1
+    assert label("Stable enlargement of the cardiac silhouette.", fidelity="original")[CARDIO] == -1
+
+
+def test_every_label_has_all_observations_in_their_order() -> None:
+    assert tuple(label("Lungs are clear.")) == OBSERVATIONS
+
+
+def test_an_empty_text_is_not_a_normal_report() -> None:
+    assert set(label(" \n ").values()) == {None}
+
+
+def test_mentions_point_into_the_text_and_name_their_rule() -> None:
+    text = "FINDINGS:\nSmall left\neffusion.  No Pneumothorax."
+    found = [(text[m.start : m.end], m.status, m.rule) for m in mentions(text)]
+    assert found == [("effusion", 1, "positive"), ("Pneumothorax", 0, "neg.no")]
+
+
+REPORTS = [" ".join(text for text, _ in group) for group in (GOLDEN[:5], SCOPES[:8], ORGANS[4:9], TRAPS)]
+
+
+@pytest.mark.parametrize("report", [r for r in REPORTS if "pneumothora" not in r.lower()])
+def test_a_denied_finding_changes_exactly_its_own_label(report: str) -> None:
+    before, after = label(report), label(report + " No pneumothorax.")
+    assert {k for k in OBSERVATIONS if before[k] != after[k]} == {PTX}
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_order_and_repetition_of_sentences_do_not_matter(report: str) -> None:
+    sentences = [s.strip() + "." for s in report.split(". ") if s.strip()]
+    shuffled = random.Random(0).sample(sentences, len(sentences))
+    assert label(" ".join(shuffled)) == label(report)
+    assert label(" ".join([*sentences, *sentences[:2]])) == label(report)
+
+
+def test_a_thousand_reports_a_second() -> None:
+    """Distinct sentences, so that nothing comes from the cache; the margin is for a busy machine."""
+    lines = [text for text, _ in GOLDEN + SCOPES + ORGANS + TRAPS]
+    pick = random.Random(1)
+    reports = [" ".join(f"{s[:-1]} in study {i}." for s in pick.sample(lines, 5)) for i in range(300)]
+    start = time.process_time()
+    for report in reports:
+        label(report)
+    assert 300 / (time.process_time() - start) > 300
