@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from components.key_phrases.graph import Entity, entities_of
-from components.key_phrases.verbalise import CHANGES, DEVICES, SIDES, ZONES, unique, verbalise
+from components.key_phrases.verbalise import CHANGES, DEVICES, SIDES, STATES, ZONES, unique, verbalise
 from model.errors import ConfigError
 from model.records import KeyPhrase, Polarity
 
@@ -144,11 +144,13 @@ def _phrase(group: Group, groups: Mapping[str, Group]) -> KeyPhrase:
     return KeyPhrase(text=text, polarity=group.status, entities=tuple(sorted(sources, key=lambda k: sources[k])))
 
 
-def _same_thing(group: Group) -> tuple[tuple[str, ...], Polarity, frozenset[str], frozenset[str]]:
+def _same_thing(group: Group) -> tuple[tuple[str, ...], Polarity, frozenset[str]]:
     """Observation, status, side and zone: phrases that agree in these say the same."""
-    words = {word for place in group.anatomies for entity in place for word in entity.words}
-    words |= {word for member in group.members for word in member.words}
-    return group.head.words, group.status, frozenset(words & SIDES), frozenset(words & ZONES)
+    places = {word for place in group.anatomies for entity in place for word in entity.words}
+    words = places | {word for member in group.members for word in member.words}
+    if set(group.head.words) <= STATES:  # "normal" says something about its organ: the heart is not the mediastinum
+        return group.head.words, group.status, frozenset(places)
+    return group.head.words, group.status, frozenset(words & (SIDES | ZONES))
 
 
 def compose(

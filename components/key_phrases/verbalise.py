@@ -17,6 +17,7 @@ ZONES = _words(
 # Anatomy that stands before the observation: "small left pleural effusion", not "small effusion in the left pleural".
 ADJECTIVAL = SIDES | _words(
     "pleural pulmonary cardiac mediastinal hilar basilar bibasilar apical perihilar retrocardiac interstitial rib"
+    " osseous bony"
 )
 SEVERITIES = _words("tiny trace minimal small mild moderate large severe marked extensive massive subtle slight faint")
 # States of an anatomy rather than things in it: "clear lungs", not "clear in the lungs".
@@ -29,7 +30,7 @@ _HEDGES: dict[Polarity, frozenset[str]] = {
     "absent": frozenset({"no", "without"}),
 }
 _PREFIX: dict[Polarity, str] = {"present": "", "uncertain": "possible", "absent": "no"}
-_AT = _words("base bases apex apices angle angles hilum hila junction level")
+_AT = _words("base bases apex apices angle angles carina hilum hila junction level")
 
 
 def unique(words: Sequence[str]) -> list[str]:
@@ -70,8 +71,9 @@ def verbalise(
 ) -> str:
     """Write one phrase. `before` and `after` are the head's modifiers by their place in the report."""
     modifiers = [word for word in before if word not in _HEDGES[status]]
-    trailing = [word for word in after if word not in _HEDGES[status] and word not in SEVERITIES]
-    modifiers = [word for word in after if word in SEVERITIES] + modifiers
+    leading = SEVERITIES | CHANGES  # "consolidation ..., increased" is said as "increased consolidation"
+    trailing = [word for word in after if word not in _HEDGES[status] | leading]
+    modifiers = [word for word in after if word in leading] + modifiers
     places = drop_contained([order_anatomy(anatomy) for anatomy in anatomies])
     adjectives = [place for place in places if place[-1] in ADJECTIVAL]
     adjectives.sort(key=lambda place: not set(place) <= SIDES)  # a bare side leads: "left pleural effusion"

@@ -177,6 +177,25 @@ def test_longest_of_equal_statements_stays_and_other_side_is_another() -> None:
     assert texts(repeated) == ["small left effusion", "right effusion"]
 
 
+def test_equal_states_of_two_organs_both_stay() -> None:
+    normal = graph(
+        ("normal", "OBS-DP", [("located_at", 2)]),
+        ("heart", "ANAT-DP", []),
+        ("normal", "OBS-DP", [("located_at", 4)]),
+        ("mediastinum", "ANAT-DP", []),
+    )
+    assert texts(normal) == ["normal heart", "normal mediastinum"]
+
+
+def test_change_word_after_the_observation_leads() -> None:
+    changed = graph(
+        ("consolidation", "OBS-DP", [("located_at", 2)]),
+        ("lung", "ANAT-DP", []),
+        ("increased", "OBS-DP", [("modify", 1)]),
+    )
+    assert texts(changed) == ["increased consolidation in the lung"]
+
+
 def test_bare_device_and_change_words_need_keep_bare() -> None:
     bare = graph(("pacemaker", "OBS-DP", []), ("unchanged", "OBS-DP", []), ("cardiomegaly", "OBS-DP", []))
     assert texts(bare) == ["cardiomegaly"]
