@@ -1,0 +1,154 @@
+"""Make a phantom data set: a MIMIC-CXR tree with exact truth beside it.
+
+Patients are written one by one by a pool of processes; each leaves its rows in `truth.parts/`, so that an interrupted
+run goes on where it stopped. The tables and truth.jsonl come next, the marker SYNTHETIC last: without it there is no
+data set.
+"""
+
+import csv
+import gzip
+import io
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from components.preprocess.phantom.mimic_tree import METADATA_COLUMNS, SPLIT_COLUMNS, write_patient
+from components.preprocess.phantom.patients import sample_patients
+from components.preprocess.phantom.state import GENERATOR
+from components.preprocess.phantom.truth import MASK_SCALE
+from model.errors import ConfigError, DataError
+
+FOUNDATION_SEED = 900  # seeds from here on belong to the foundation models' data
+SPLITS = ("train", "validate", "test")
+MARKER = "SYNTHETIC"
+PARTS = "truth.parts"
+
+
+def make_phantom(
+    out: Path,
+    *,
+    patients: int,
+    seed: int,
+    splits: tuple[float, float, float] = (0.76, 0.1, 0.14),
+    size: int = 256,
+    workers: int = 2,
+) -> None:
+    """Write the tree below `out`; return at once when it is there already.
+
+    splits: shares of the patients for train, validate and test. size: of the rendered square; stored matrices differ
+    from it by a few rows and columns.
+    Raises ConfigError for impossible settings, DataError when `out` holds something else.
+    """
+    _check(patients, seed, splits, size)
+    settings = {"generator": GENERATOR, "seed": seed, "patients": patients, "splits": list(splits), "size": size}
+    if _is_complete(out, settings):
+        return
+    (out / "masks").mkdir(exist_ok=True)
+    names = _assign_splits(patients, seed, splits)
+    todo = [index for index in range(patients) if not _part(out, index).exists()]
+    _write_patients(out, todo, names, seed=seed, size=size, workers=workers)
+    studies = [study for index in range(patients) for study in json.loads(_part(out, index).read_text())]
+    _write_atomically(out / "truth.jsonl", "".join(json.dumps(study["truth"]) + "\n" for study in studies).encode())
+    for name, columns in (("split", SPLIT_COLUMNS), ("metadata", METADATA_COLUMNS)):
+        rows = sorted(study[name] for study in studies)  # by random ids, so the order says nothing about time
+        _write_atomically(out / f"mimic-cxr-2.0.0-{name}.csv.gz", _csv_gz(columns, rows))
+    _write_atomically(out / MARKER, (json.dumps(settings) + "\n").encode())
+    shutil.rmtree(out / PARTS)
+
+
+def _check(patients: int, seed: int, splits: tuple[float, ...], size: int) -> None:
+    if not 0 <= seed < FOUNDATION_SEED:
+        raise ConfigError(f"phantom seed {seed} is not allowed; use 0 to {FOUNDATION_SEED - 1}, the rest is reserved")
+    if patients < len(SPLITS):
+        raise ConfigError(f"{patients} phantom patients cannot fill three splits; use at least {len(SPLITS)}")
+    if len(splits) != len(SPLITS) or min(splits) <= 0 or abs(sum(splits) - 1) > 1e-6:
+        raise ConfigError(f"phantom splits are {splits}; use three positive shares that sum to 1")
+    if size < 64 or size % MASK_SCALE:
+        raise ConfigError(f"phantom size is {size}; use a multiple of {MASK_SCALE}, at least 64")
+
+
+def _is_complete(out: Path, settings: dict[str, Any]) -> bool:
+    """Say whether `out` is the wanted data set, prepare it when it is empty, refuse it when it is anything else."""
+    started = out / PARTS / "settings.json"
+    if (out / MARKER).exists():
+        found = _read_settings(out / MARKER)
+    elif started.exists():
+        found = _read_settings(started)
+    elif out.exists() and any(out.iterdir()):
+        raise DataError(f"{out} holds files that are not a phantom data set; choose an empty folder")
+    else:
+        started.parent.mkdir(parents=True)
+        _write_atomically(started, json.dumps(settings).encode())
+        return False
+    if found != settings:
+        differing = ", ".join(
+            f"{key} {found.get(key)} is not {value}" for key, value in settings.items() if found.get(key) != value
+        )
+        raise DataError(f"{out} holds another phantom data set ({differing}); remove it or choose another folder")
+    return (out / MARKER).exists()
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON; remove the folder and make the phantom again") from error
+    return settings if isinstance(settings, dict) else {}
+
+
+def _assign_splits(patients: int, seed: int, splits: Sequence[float]) -> list[str]:
+    """Return the split of every patient; each split gets at least one."""
+    validate, test = (max(1, round(share * patients)) for share in splits[1:])
+    names = ["train"] * (patients - validate - test) + ["validate"] * validate + ["test"] * test
+    return [names[i] for i in np.random.default_rng([seed, 3]).permutation(patients)]
+
+
+def _write_patients(out: Path, todo: list[int], names: list[str], *, seed: int, size: int, workers: int) -> None:
+    jobs = [(index, names[index]) for index in todo]
+    write = partial(_write_one, out, seed, size)
+    with tqdm(total=len(names), initial=len(names) - len(jobs), desc="phantom", unit="patient") as bar:
+        for _ in _run(write, jobs, workers):
+            bar.update()
+
+
+def _run(write: partial[None], jobs: list[tuple[int, str]], workers: int) -> Iterator[None]:
+    if workers <= 1 or len(jobs) < 2:
+        yield from map(write, jobs)
+        return
+    # spawn: a fork would copy the threads' locks of whoever calls, and Ray and torch have threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(write, jobs, chunksize=4)
+
+
+def _write_one(out: Path, seed: int, size: int, job: tuple[int, str]) -> None:
+    index, split = job
+    studies = sample_patients(1, seed, first_index=index)[0]
+    rows = write_patient(out, studies, split, size)
+    _write_atomically(_part(out, index), json.dumps(rows).encode())
+
+
+def _part(out: Path, index: int) -> Path:
+    return out / PARTS / f"{index:06d}.json"
+
+
+def _csv_gz(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return gzip.compress(text.getvalue().encode(), mtime=0)  # the same data set, the same bytes
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    partial_path = path.with_name(path.name + ".partial")
+    partial_path.write_bytes(data)
+    os.replace(partial_path, path)
