@@ -1,0 +1,168 @@
+"""The data set format: what is written is what is read, by us and by pandas, and damage is noticed."""
+
+import json
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.shared import dataset
+from components.shared.dataset import read_manifest, read_studies, write_dataset
+from components.shared.storage import ObjectStore, join_uri
+from model.errors import DataError, ManifestError
+from model.records import OBSERVATIONS, KeyPhrase, Region, Study
+
+GRAPH = {"text": "Small effusion .", "entities": {"1": {"tokens": "Small", "label": "OBS-DP", "relations": []}}}
+
+
+def make_study(study_id: str, patient_id: str = "p1", split: str = "train", **changes: Any) -> Study:
+    values: dict[str, Any] = {"study_id": study_id, "patient_id": patient_id, "split": split, "view": "PA"}
+    values |= {"taken_at": datetime(2180, 5, 6, 9, 32, 44, 500000), "image": b"\x89PNG" + study_id.encode()}
+    values |= {"findings": "The tip of the ET tube is 4.1 cm above the carina.", "synthetic": True}
+    return Study(**(values | changes))
+
+
+def full_study() -> Study:
+    return make_study(
+        "s1",
+        impression="",
+        reference_report="No change.",
+        reference_study_id="s0",
+        reference_policy="prior_only",
+        key_phrases=(KeyPhrase(text="small left effusion", polarity="present", entities=("1", "2")),),
+        radgraph=GRAPH,
+        labels={name: (-1, 0, 1, None)[i % 4] for i, name in enumerate(OBSERVATIONS)},
+        labeler="rules@1",
+        regions=(
+            Region(name="pleural_effusion", observation="Pleural Effusion", side="left", box=(1, 2, 3, 4)),
+            Region(name="nodule", observation="Lung Lesion", side="right", box=(0, 0, 9, 9), mask_png=b"mask"),
+        ),
+    )
+
+
+def write(store: ObjectStore, studies: list[Study], name: str, **changes: Any) -> str:
+    options: dict[str, Any] = {"source": "phantom", "config": {"seed": 1}, "excluded": {"no_findings": 2}}
+    return write_dataset(store, "s3://s2d", name, studies, **(options | {"image_size": 224} | changes))
+
+
+def test_every_field_comes_back(store: ObjectStore) -> None:
+    studies = [full_study(), make_study("s2", taken_at=None), make_study("s3", "p2", "test")]
+    assert read_studies(store, write(store, studies, "round")) == studies
+
+
+def test_the_manifest_says_what_is_in_it(store: ObjectStore) -> None:
+    studies = [make_study("a"), make_study("b"), make_study("c", "p2", "test")]
+    uri = write(store, studies, "manifest")
+    manifest = read_manifest(store, uri)
+    assert uri == f"s3://s2d/datasets/manifest/{manifest.digest}"
+    assert manifest.counts == {"train": 2, "validate": 0, "test": 1}
+    assert manifest.patients == {"train": 1, "validate": 0, "test": 1}
+    assert manifest.excluded == {"no_findings": 2} and manifest.synthetic and manifest.image_size == 224
+    assert manifest.code.versions["pyarrow"]
+
+
+def test_pandas_reads_a_shard_without_our_code(store: ObjectStore) -> None:
+    uri = write(store, [full_study()], "pandas")
+    frame = pd.read_parquet(BytesIO(store.get_bytes(join_uri(uri, "00000.parquet"))))
+    row = frame.iloc[0]
+    assert row["taken_at"] == pd.Timestamp("2180-05-06T09:32:44.5")
+    assert row["labels"]["Enlarged Cardiomediastinum"] == 0
+    assert row["key_phrases"][0]["text"] == "small left effusion"
+    assert np.array_equal(row["regions"][1]["box"], [0, 0, 9, 9])
+    assert json.loads(row["radgraph"]) == GRAPH
+
+
+def test_splits_are_chosen_by_name(store: ObjectStore) -> None:
+    uri = write(store, [make_study("a"), make_study("b", "p2", "test"), make_study("c", "p3", "validate")], "splits")
+    assert [study.study_id for study in read_studies(store, uri, splits=["test", "train"])] == ["a", "b"]
+    with pytest.raises(DataError, match="no split \\['val'\\]"):
+        read_studies(store, uri, splits=["val"])
+
+
+def test_the_same_content_has_one_address_and_is_written_once(store: ObjectStore) -> None:
+    studies = [make_study("a"), make_study("b")]
+    uri = write(store, studies, "once")
+    first = store.get_bytes(join_uri(uri, "manifest.json"))
+    assert write(store, studies[::-1], "once") == uri
+    assert store.get_bytes(join_uri(uri, "manifest.json")) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"findings": "4.2 cm"}, {"image": b"other"}, {"labels": dict.fromkeys(OBSERVATIONS)}, {"split": "test"}],
+)
+def test_other_content_has_another_address(store: ObjectStore, change: dict[str, Any]) -> None:
+    assert write(store, [make_study("a")], "other") != write(store, [make_study("a", **change)], "other")
+
+
+def test_other_configuration_has_another_address(store: ObjectStore) -> None:
+    studies = [make_study("a")]
+    assert write(store, studies, "config") != write(store, studies, "config", config={"seed": 2})
+
+
+def test_large_data_sets_are_cut_into_shards(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "SHARD_BYTES", 250)
+    studies = [make_study(f"s{i}", image=bytes(100)) for i in range(5)]
+    uri = write(store, studies, "shards")
+    assert [shard.rows for shard in read_manifest(store, uri).shards] == [2, 2, 1]
+    assert read_studies(store, uri) == studies
+
+
+def test_a_patient_in_two_splits_is_refused(store: ObjectStore) -> None:
+    with pytest.raises(DataError, match="patient p1 stands in the splits train and test"):
+        write(store, [make_study("a"), make_study("b", split="test")], "leak")
+
+
+@pytest.mark.parametrize(
+    "studies, why",
+    [
+        ([], "would be empty"),
+        ([make_study("a"), make_study("a")], "study a is there twice"),
+        ([make_study("a", labels={"Oedema": 1})], "Oedema"),
+    ],
+)
+def test_what_is_no_data_set_is_refused(store: ObjectStore, studies: list[Study], why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        write(store, studies, "refused")
+
+
+def test_a_prefix_without_a_manifest_is_no_data_set(store: ObjectStore) -> None:
+    store.put_bytes("s3://s2d/half/00000.parquet", b"written before a kill")
+    with pytest.raises(ManifestError, match=r"manifest\.json is missing; run preprocess"):
+        read_studies(store, "s3://s2d/half")
+
+
+@pytest.mark.parametrize(
+    "damage, why",
+    [
+        (lambda manifest: b"{", "is not a data set's"),
+        (lambda manifest: json.dumps(manifest | {"extra": 1}).encode(), "extra"),
+        (lambda manifest: json.dumps({k: v for k, v in manifest.items() if k != "shards"}).encode(), "shards"),
+        (lambda manifest: json.dumps(manifest | {"schema_version": 99}).encode(), "schema version 99"),
+    ],
+)
+def test_a_damaged_manifest_is_refused_in_one_line(store: ObjectStore, damage: Any, why: str) -> None:
+    uri = write(store, [make_study("a")], "damaged")
+    good = store.get_bytes(join_uri(uri, "manifest.json"))
+    store.put_bytes(join_uri(uri, "manifest.json"), damage(json.loads(good)))
+    try:
+        with pytest.raises(ManifestError, match=why) as caught:
+            read_manifest(store, uri)
+    finally:
+        store.put_bytes(join_uri(uri, "manifest.json"), good)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_or_missing_shard_is_noticed(store: ObjectStore, tmp_path: Path) -> None:
+    uri = write(store, [make_study("a")], "changed")
+    store.put_bytes(join_uri(uri, "00000.parquet"), b"something else")
+    with pytest.raises(ManifestError, match="the data set was changed"):
+        read_studies(store, uri)
+    manifest = store.get_bytes(join_uri(uri, "manifest.json"))
+    store.put_bytes("s3://s2d/lost/manifest.json", manifest)
+    with pytest.raises(ManifestError, match=r"lists 00000.parquet, which is not there"):
+        read_studies(store, "s3://s2d/lost")
