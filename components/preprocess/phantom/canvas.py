@@ -46,7 +46,7 @@ class Frame:
         return (np.stack([u, v], axis=1) / FIELD_CM + 0.5) * self.size - 0.5
 
     def tubes(self, points: Array, radius_cm: Array | float) -> Array:
-        """Chord length (cm) through round tubes whose centre lines are the dense `points`; overlaps take the maximum."""
+        """Chord length (cm) through round tubes about the dense centre lines `points`; overlaps take the maximum."""
         pixels = self.to_pixels(points).astype(np.float32)
         radii = np.broadcast_to(np.asarray(radius_cm, dtype=np.float32) * self.px_per_cm, (len(points),))
         reach = int(np.ceil(float(radii.max()) + 0.5))
@@ -61,7 +61,8 @@ class Frame:
         chord = outer[:, None, None] ** 2 - dy2[:, :, None] - dx2[:, None, :]
         hit = chord > 0
         width = self.size + 2 * (pad + reach)
-        flat = (base[:, 1:] + offset + pad + reach)[:, :, None] * width + (base[:, :1] + offset + pad + reach)[:, None, :]
+        near = base[:, :, None] + offset + (pad + reach)
+        flat = near[:, 1, :, None] * width + near[:, 0, None, :]
         value = np.sqrt(chord[hit]) * np.broadcast_to((2 * radii / outer)[:, None, None], hit.shape)[hit]
         out = np.zeros(width * width, dtype=np.float32)
         np.maximum.at(out, flat[hit], value.astype(np.float32))

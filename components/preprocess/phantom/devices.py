@@ -3,9 +3,10 @@
 import numpy as np
 
 from components.preprocess.phantom import canvas
-from components.preprocess.phantom.anatomy import Scene, spine_x
+from components.preprocess.phantom.anatomy import spine_x
 from components.preprocess.phantom.canvas import Array
 from components.preprocess.phantom.lesions import finding_rng, grow
+from components.preprocess.phantom.scene import Scene
 from components.preprocess.phantom.state import Finding
 
 
@@ -22,8 +23,8 @@ def endotracheal_tube(scene: Scene, finding: Finding) -> Array:
     walls = []
     for offset in (-0.42, 0.42):
         walls.append(canvas.polyline([(middle * 0.7 + offset, -21), (middle + offset, tip + 0.4 * (offset < 0))]))
-    stripe = scene.frame.tubes(walls[0], 0.17) * np.float32(0.5)
-    other = scene.frame.tubes(walls[1], 0.13) * np.float32(0.4)
+    stripe = scene.frame.tubes(walls[0], 0.18) * np.float32(0.7)
+    other = scene.frame.tubes(walls[1], 0.14) * np.float32(0.5)
     return _place(scene, np.maximum(stripe, other))
 
 
@@ -35,11 +36,12 @@ def central_line(scene: Scene, finding: Finding) -> Array:
     top = scene.anatomy.clavicle_y
     if finding.side == "left":
         bend = rng.uniform(8.5, 11.5)
-        path = [(bend + 3.5, -6.5), (bend, top - 0.6), (5.5, top + 0.2), (2.0, top + 2.4), (cava, -4.6), (cava - 0.2, tip)]
+        path = [(bend + 3.5, -6.5), (bend, top - 0.6), (5.5, top + 0.2), (2.0, top + 2.4)]
+        path += [(cava, -4.6), (cava - 0.2, tip)]
     else:
         neck = rng.uniform(-5.5, -3.6)
         path = [(neck - 1.0, -19), (neck, -14), (-3.0, top), (cava, -6), (cava - 0.2, tip)]
-    return _place(scene, scene.frame.tubes(canvas.curve(path), 0.17) * np.float32(0.5))
+    return _place(scene, scene.frame.tubes(canvas.curve(path), 0.19) * np.float32(0.7))
 
 
 def pacemaker(scene: Scene, finding: Finding) -> Array:
@@ -56,7 +58,7 @@ def pacemaker(scene: Scene, finding: Finding) -> Array:
     ventricle = [*entry, (cava, -4.5), (cava - 0.3, 1.5), (0.5, 6.0), (4.0 + rng.uniform(-0.8, 0.8), 6.4)]
     atrium = [*entry, (cava + 0.4, -4.2), (cava + 0.2, 2.2), (cava - 1.0, 1.6)]
     points = np.concatenate([canvas.curve(ventricle), canvas.curve(atrium)])
-    return _place(scene, np.maximum(can, scene.frame.tubes(points, 0.15) * np.float32(0.5)))
+    return _place(scene, np.maximum(can, scene.frame.tubes(points, 0.18) * np.float32(0.75)))
 
 
 DEVICES = {

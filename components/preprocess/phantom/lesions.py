@@ -6,12 +6,13 @@ import numpy as np
 from scipy import ndimage
 
 from components.preprocess.phantom import canvas
-from components.preprocess.phantom.anatomy import SIDES, Anatomy, Scene, Side, outer_table, ribs
+from components.preprocess.phantom.anatomy import SIDES, Anatomy, outer_table, ribs
 from components.preprocess.phantom.canvas import Array
+from components.preprocess.phantom.scene import Scene, Side
 from components.preprocess.phantom.state import Finding
 
 # Height of a zone's lesion centres: share of the way from apex to diaphragm.
-ZONES = {"upper": (0.16, 0.33), "mid": (0.43, 0.59), "lower": (0.70, 0.86), "": (0.2, 0.8)}
+ZONES = {"upper": (0.13, 0.34), "mid": (0.40, 0.62), "lower": (0.68, 0.88), "": (0.2, 0.8)}
 
 
 def finding_rng(patient_seed: int, finding: Finding, purpose: int = 0) -> np.random.Generator:
@@ -24,7 +25,10 @@ def _one_side(finding: Finding) -> str:
     return "left" if finding.side == "left" else "right"
 
 
-def _centre(scene: Scene, finding: Finding, rng: np.random.Generator, lateral: tuple[float, float]) -> tuple[float, float]:
+Range = tuple[float, float]
+
+
+def _centre(scene: Scene, finding: Finding, rng: np.random.Generator, lateral: Range) -> tuple[float, float]:
     """A point of the finding's zone in visible lung, in body coordinates."""
     side = _one_side(finding)
     top, bottom = scene.anatomy.apex, scene.dome_top(side)
@@ -75,15 +79,16 @@ def pneumothorax(scene: Scene, finding: Finding) -> Array:
     low = scene.dome_top(_one_side(finding)) + 1.0
     seen = [(SIDES[_one_side(finding)] * canvas.at(shrunk, v), v) for v in np.linspace(a.apex + 0.3 * gap, low, 160)]
     seen = [(px, v) for px, v in seen if abs(px) > 2.4]
-    line = scene.frame.tubes(canvas.polyline(seen), 0.13) > 0
-    scene.body = scene.body + np.where(side.field, line * np.float32(2.2), 0)
+    chord = scene.frame.tubes(canvas.polyline(seen), 0.16)
+    line = chord > 0.05
+    scene.body = scene.body + np.where(side.field, chord * np.float32(8.0), 0)
     return side.field & ((outside > 0.5) | line)
 
 
 def consolidation(scene: Scene, finding: Finding) -> Array:
     """A mottled opacity with a soft border, filling part of the lung's depth."""
     rng = finding_rng(scene.patient_seed, finding)
-    x, y = _centre(scene, finding, rng, (0.32, 0.68))
+    x, y = _centre(scene, finding, rng, (0.25, 0.75))
     side = scene.sides[_one_side(finding)]
     radius = 2.4 + 2.4 * finding.severity
     wide, high, tilt = radius * rng.uniform(0.85, 1.2), radius * rng.uniform(0.8, 1.1), rng.uniform(-0.5, 0.5)
@@ -92,7 +97,7 @@ def consolidation(scene: Scene, finding: Finding) -> Array:
     texture = canvas.fractal(rng, scene.frame.size, (10, 20, 40, 80))
     distance = np.sqrt((u / wide) ** 2 + (v / high) ** 2) + 0.14 * texture
     blob = canvas.ramp(1.05 - distance, 0.4) * np.clip(0.9 + 0.16 * texture, 0.5, 1.1)
-    fraction = np.clip(blob * (0.42 + 0.4 * finding.severity), 0, 0.95)
+    fraction = np.clip(blob * (0.5 + 0.36 * finding.severity), 0, 0.95)
     return _extent(scene, np.where(side.field, _displace(side, fraction), 0))
 
 
@@ -101,6 +106,7 @@ def atelectasis(scene: Scene, finding: Finding) -> Array:
     rng = finding_rng(scene.patient_seed, finding)
     name = _one_side(finding)
     side, sign, s = scene.sides[name], SIDES[name], finding.severity
+    texture = canvas.fractal(rng, scene.frame.size, (12, 24, 48))
     dense = np.zeros_like(side.base)
     for k in range(2 if s < 0.45 else 3):
         y = scene.dome_top(name) - 1.1 - 1.7 * k - rng.uniform(0, 0.6)
@@ -110,9 +116,10 @@ def atelectasis(scene: Scene, finding: Finding) -> Array:
         rise = rng.uniform(-0.9, 0.9)
         path = canvas.curve([(sign * start, y - rise), (sign * (start + stop) / 2, y - 0.4), (sign * stop, y + rise)])
         radius = (0.34 + 0.3 * s) * rng.uniform(0.85, 1.15)
-        dense = np.maximum(dense, scene.frame.tubes(path, radius) * (0.5 / radius))
-    haze = (0.18 + 0.2 * s) * canvas.ramp(scene.frame.y - side.dome + 3.0, 2.0)
-    fraction = np.clip(dense * (0.55 + 0.3 * s) + haze, 0, 0.92)
+        plate = scene.frame.tubes(path, radius) * (0.5 / radius)
+        dense = np.maximum(dense, plate * np.clip(1 + 0.15 * texture, 0.5, 1.4))
+    haze = (0.24 + 0.22 * s) * canvas.ramp(scene.frame.y - side.dome + 3.0, 2.0)
+    fraction = np.clip(dense * (0.45 + 0.3 * s) + haze, 0, 0.92)
     lost = np.where(side.field, _displace(side, fraction), 0)
     mask = _extent(scene, lost, 0.3)
     if side.raised is not None:
@@ -153,7 +160,7 @@ def nodule(scene: Scene, finding: Finding) -> Array:
     dx, dy = scene.frame.x - np.float32(x), scene.frame.y - np.float32(y)
     lobes = rng.uniform(0.03, 0.09) * np.sin(rng.integers(2, 5) * np.arctan2(dy, dx) + rng.uniform(0, 6))
     inside = np.clip(1 - (dx * dx + dy * dy) / (radius * (1 + lobes)) ** 2, 0, 1)
-    density = rng.uniform(1.9, 2.3)  # firmer than water: small ones must stand out from vessels
+    density = rng.uniform(2.2, 2.6)  # firmer than water: small ones must stand out from vessels
     scene.body = scene.body + np.float32(2 * density) * (0.35 + 0.65 * radius) * np.sqrt(inside)
     return inside > 0
 
@@ -163,7 +170,7 @@ def pleural_thickening(scene: Scene, finding: Finding) -> Array:
     rng = finding_rng(scene.patient_seed, finding)
     side, a = scene.sides[_one_side(finding)], scene.anatomy
     texture = canvas.fractal(rng, scene.frame.size, (8, 16, 32))
-    width = (1.0 + 1.5 * finding.severity) * np.clip(1 + 0.22 * texture, 0.5, 1.6)
+    width = (1.0 + 1.5 * finding.severity) * np.clip(1 + 0.13 * texture, 0.6, 1.5)
     shifted = outer_table(a)[canvas.lookup_index(scene.frame.y - width)]
     bottom = rng.uniform(3.0, 5.5)
     rind = canvas.ramp(side.x - (shifted - width * 0.9), 0.3) * canvas.ramp(bottom - scene.frame.y, 1.2)
@@ -173,27 +180,35 @@ def pleural_thickening(scene: Scene, finding: Finding) -> Array:
     return _extent(scene, np.where(side.field, lost + extra, 0), 0.25)
 
 
-def break_rib(anatomy: Anatomy, finding: Finding, patient_seed: int) -> tuple[list[Array], tuple[float, float]]:
-    """The side's ribs with one posterior arc stepped, and where it broke."""
+def break_ribs(anatomy: Anatomy, finding: Finding, patient_seed: int) -> tuple[list[Array], list[Array]]:
+    """The side's ribs with two neighbouring posterior arcs stepped, and the pieces next to each break."""
     rng = finding_rng(patient_seed, finding)
     lines = ribs(anatomy, SIDES[_one_side(finding)])
-    which, at = int(rng.integers(3, 7)), int(rng.integers(38, 62))
-    line = lines[which].copy()
-    x, y = float(line[at, 0]), float(line[at, 1])
-    away = np.hypot(line[:, 0] - x, line[:, 1] - y)
-    step = (0.75 + 0.6 * finding.severity) * np.clip(1 - away / 3.5, 0, 1) * rng.choice([-1.0, 1.0])
-    line[:, 1] += np.where(np.arange(len(line)) >= at, step, -0.35 * step)
-    lines[which] = line
-    return lines, (x, y)
+    which, at = int(rng.integers(2, 6)), int(rng.integers(28, 52))
+    pieces = []
+    for k in (which, which + 1):
+        line = lines[k].copy()
+        away = np.hypot(line[:, 0] - line[at, 0], line[:, 1] - line[at, 1])
+        step = (0.5 + 0.35 * finding.severity) * np.clip(1 - away / 3.5, 0, 1)
+        line[:, 1] += np.where(np.arange(len(line)) >= at, step, -step)
+        lines[k] = line
+        pieces.append(line[(away < 1.1 + 0.9 * finding.severity)])
+        at += int(rng.integers(-4, 5))
+    return lines, pieces
 
 
-def callus(scene: Scene, finding: Finding, place: tuple[float, float]) -> Array:
-    """New bone about the fracture; the step itself is in the ribs."""
-    x, y = place
-    radius = 0.85 + 0.5 * finding.severity
-    distance2 = (scene.frame.x - np.float32(x)) ** 2 + (scene.frame.y - np.float32(y)) ** 2
-    scene.bone = scene.bone + np.float32(2.0) * np.sqrt(np.clip(1 - distance2 / radius**2, 0, 1))
-    return distance2 < (radius + 1.3) ** 2
+def callus(scene: Scene, finding: Finding, pieces: list[Array]) -> Array:
+    """New bone about the broken ends; the steps themselves are in the ribs."""
+    radius = 0.62 + 0.2 * finding.severity
+    ends = np.concatenate([canvas.polyline(side) for piece in pieces for side in _halves(piece)])
+    scene.bone = scene.bone + np.float32(1.25) * scene.frame.tubes(ends, radius)
+    return scene.frame.tubes(ends, radius + 0.6) > 0
+
+
+def _halves(piece: Array) -> tuple[Array, Array]:
+    """The ends on both sides of the step."""
+    jump = int(np.argmax(np.abs(np.diff(piece[:, 1])))) + 1
+    return piece[:jump], piece[jump:]
 
 
 def enlarged_mediastinum(scene: Scene) -> Array:

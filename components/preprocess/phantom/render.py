@@ -5,19 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.preprocess.phantom import canvas
-from components.preprocess.phantom.anatomy import (
-    SIDES,
-    Adjustments,
-    Anatomy,
-    Scene,
-    build_scene,
-    patient_anatomy,
-    ribs,
-    study_pose,
-)
+from components.preprocess.phantom.anatomy import SIDES, Anatomy, patient_anatomy, ribs, study_pose
 from components.preprocess.phantom.canvas import Array, Frame
 from components.preprocess.phantom.devices import DEVICES
-from components.preprocess.phantom.lesions import LUNG_LESIONS, break_rib, callus, enlarged_mediastinum
+from components.preprocess.phantom.lesions import LUNG_LESIONS, break_ribs, callus, enlarged_mediastinum
+from components.preprocess.phantom.scene import Adjustments, Scene, build_scene
 from components.preprocess.phantom.state import Finding, StudyState
 
 # Attenuation in 1/cm; lung replaces soft tissue, bone and metal come on top of it.
@@ -57,7 +49,7 @@ def _attenuation(scene: Scene, texture: Array) -> Array:
         filled = np.minimum(scene.vessels * 1.1 + 0.12 * np.abs(texture), 0.6 * free)
         lung += side.air - filled
         gas += side.gas
-    solid = scene.body - 0.8 * scene.trachea * (scene.frame.y < 0)
+    solid = scene.body * (1 + 0.012 * texture) - 1.3 * scene.trachea
     mu = MU_SOFT * np.maximum(solid, 0) - (MU_SOFT - MU_LUNG) * lung - (MU_SOFT - 0.02) * gas
     outside = scene.body < 0.3
     mu += MU_BONE * np.where(outside, 0, scene.bone) + MU_METAL * scene.metal
@@ -89,11 +81,11 @@ def render(state: StudyState, size: int = 256) -> Rendered:
     frame = Frame(size, pose)
     adjustments = _adjust(anatomy, state)
     lines: dict[str, list[Array]] = {name: ribs(anatomy, sign) for name, sign in SIDES.items()}
-    broken: dict[Finding, tuple[float, float]] = {}
+    broken: dict[Finding, list[Array]] = {}
     for finding in state.findings:
         if finding.name == "rib_fracture":
             side = "left" if finding.side == "left" else "right"
-            lines[side], broken[finding] = break_rib(anatomy, finding, state.patient_seed)
+            lines[side], broken[finding] = break_ribs(anatomy, finding, state.patient_seed)
     both = [*lines["right"], *lines["left"]]
     scene = build_scene(anatomy, frame, adjustments, state.patient_seed, inspiration, both)
     fields = {name: side.field & ~scene.heart for name, side in scene.sides.items()}
@@ -109,7 +101,7 @@ def render(state: StudyState, size: int = 256) -> Rendered:
             masks[finding] = enlarged_mediastinum(scene)
         elif finding.name == "rib_fracture":
             masks[finding] = callus(scene, finding, broken[finding])
-    texture = canvas.fractal(np.random.default_rng([state.patient_seed, 32]), size, (32, 64))
+    texture = canvas.fractal(np.random.default_rng([state.patient_seed, 32]), size, (8, 16, 32, 64))
     image = _film(scene, _attenuation(scene, texture), state)
     regions = {"lung_right": fields["right"], "lung_left": fields["left"], "heart": scene.heart}
     return Rendered(image, {f: masks[f] for f in state.findings}, regions, float(adjustments.ctr))
