@@ -115,7 +115,7 @@ def fake_kubernetes() -> Iterator[Callable[[str], tuple[FakeKubernetes, client.C
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = handle_any  # noqa: N815
+            do_GET = do_POST = do_DELETE = do_PATCH = do_PUT = handle_any
 
             def log_message(self, *args: object) -> None:
                 """Keep the test output quiet."""

@@ -1,0 +1,5 @@
+"""`python -m components.deploy`."""
+
+from components.deploy.main import main
+
+main()

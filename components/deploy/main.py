@@ -1,0 +1,72 @@
+"""Serve a model version: load it, ask it for one report, and only then move the pointer that says what is current.
+
+`<models>/current.json` names the version that serves and the one before. It moves last, so that whoever reads it finds
+a version that has answered; when the new version does not answer, the one before is loaded again.
+"""
+
+import argparse
+import json
+import logging
+import sys
+
+from components.deploy import kserve, triton
+from components.shared.lineage import now_utc
+from components.shared.storage import ObjectStore, join_uri
+from model.errors import ConfigError, ManifestError, PlatformError, S2DError
+
+log = logging.getLogger(__name__)
+
+TARGETS = {"triton": triton.serve, "kserve": kserve.serve}
+
+
+def run(model_uri: str, target: str) -> str:
+    """Serve the model version at `model_uri` and return the address at which it answers.
+
+    target: "triton", the server of the one-machine platform; "kserve", an InferenceService of the cluster.
+    Raises PlatformError when the version does not answer; the version before then serves again.
+    """
+    if target not in TARGETS:
+        raise ConfigError(f"deploy target is {target!r}; use one of {', '.join(TARGETS)}")
+    store = ObjectStore.from_env()
+    if not store.exists(join_uri(model_uri, "manifest.json")):
+        raise ManifestError(f"{model_uri} is not a model version: manifest.json is missing; run register")
+    pointer = join_uri(model_uri.rstrip("/").rsplit("/", 1)[0], "current.json")
+    current = read_pointer(store, pointer)
+    serve = TARGETS[target]
+    try:
+        address = serve(store, model_uri)
+    except S2DError as error:
+        raise PlatformError(f"{model_uri} was not deployed: {error}; {_go_back(store, serve, current)}") from error
+    if model_uri != current.get("model_uri"):
+        moved = {"model_uri": model_uri, "previous": current.get("model_uri"), "deployed_at": now_utc().isoformat()}
+        store.put_bytes(pointer, json.dumps(moved, indent=1).encode())
+    log.info("deployed=%s target=%s address=%s", model_uri, target, address)
+    return address
+
+
+def read_pointer(store: ObjectStore, pointer: str) -> dict[str, str]:
+    """What serves now: {} before the first deployment."""
+    return dict(json.loads(store.get_bytes(pointer))) if store.exists(pointer) else {}
+
+
+def _go_back(store: ObjectStore, serve: triton.Serve, current: dict[str, str]) -> str:
+    before = current.get("model_uri")
+    if not before:
+        return "nothing was deployed before, so nothing serves"
+    try:
+        serve(store, before)
+    except S2DError as error:
+        return f"going back to {before} failed too: {error}"
+    return f"{before} serves again"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m components.deploy", description=run.__doc__)
+    parser.add_argument("--model-uri", required=True, help="s3://bucket/models/s2d-align/<version>")
+    parser.add_argument("--target", default="triton", choices=sorted(TARGETS))
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        print(run(arguments.model_uri, arguments.target))
+    except S2DError as error:
+        sys.exit(f"error: {error}")
