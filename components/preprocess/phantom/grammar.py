@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from components.preprocess.phantom import sentences as say
-from components.preprocess.phantom.patients import DEVICES
+from components.preprocess.phantom.patients import DEVICES, STYLES
 from components.preprocess.phantom.state import OBSERVATION, Finding, StudyState
+from model.errors import DataError
 from model.records import OBSERVATIONS, Labels
 
 # The assumed habits of a phantom radiologist, as probabilities.
@@ -88,7 +89,11 @@ def _weight(status: int | None) -> int:
 
 
 def write_report(state: StudyState) -> PhantomReport:
-    """Write the report of one study. The same state gives the same report."""
+    """Write the report of one study. The same state gives the same report.
+
+    Raises DataError for a state that cannot be worded: an unknown style, or a finding without its side or zone.
+    """
+    _check(state)
     rng = np.random.default_rng([state.study_seed, 1])
     draft = _Draft()
     for part in (_devices, _lungs, _pleura, _heart, _bones):
@@ -107,6 +112,20 @@ def write_report(state: StudyState) -> PhantomReport:
         graph=graph,
         mentioned=draft.mentioned,
     )
+
+
+def _check(state: StudyState) -> None:
+    if not 0 <= state.style < STYLES:
+        raise DataError(f"study {state.study_id} has style {state.style}; use 0 to {STYLES - 1}")
+    for finding in (*state.findings, *state.resolved):
+        template = say.PRESENT[finding.name][TERSE]
+        for part in ("side", "zone"):
+            if f"{{{part}}}" in template and not getattr(finding, part):
+                raise DataError(f"study {state.study_id} has a {finding.name} with no {part}; its report needs one")
+        if not 0 < finding.severity <= 1:
+            raise DataError(
+                f"study {state.study_id} has a {finding.name} of severity {finding.severity}; use above 0, at most 1"
+            )
 
 
 def observation_of(finding: Finding) -> str:
