@@ -1,0 +1,63 @@
+"""Give every study of a data set its RadGraph graph and the key phrases composed from it, as a new data set."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from components.key_phrases.compose import COMPOSER, Policy, check_policy, compose
+from components.key_phrases.radgraph_extractor import RadGraphExtractor
+from components.shared.dataset import read_manifest, read_studies, write_dataset
+from components.shared.storage import ObjectStore
+from model.records import Study
+
+logger = logging.getLogger(__name__)
+
+
+def add_phrases(studies: Sequence[Study], extractor: RadGraphExtractor, policy: Policy) -> list[Study]:
+    """Return the studies that have a graph, with graph and phrases; all else stays as it was."""
+    graphs = extractor.try_extract([study.findings for study in studies])
+    return [
+        study.model_copy(update={"radgraph": graph, "key_phrases": tuple(compose(graph, policy=policy))})
+        for study, graph in zip(studies, graphs, strict=True)
+        if graph is not None
+    ]
+
+
+def empty_shares(studies: Sequence[Study]) -> dict[str, float]:
+    """Share of studies without any phrase, per split. Under "positive" a normal study has none."""
+    studies_of = Counter(study.split for study in studies)
+    empty_of = Counter(study.split for study in studies if not study.key_phrases)
+    return {split: round(empty_of[split] / count, 4) for split, count in sorted(studies_of.items())}
+
+
+def run(dataset_uri: str, out_prefix: str, policy: str) -> str:
+    """Write the enriched data set below `out_prefix` and return its address. Studies without a graph are left out."""
+    kept_polarities, extractor, store = check_policy(policy), RadGraphExtractor(), ObjectStore.from_env()
+    manifest = read_manifest(store, dataset_uri)
+    studies = read_studies(store, dataset_uri)
+    enriched = add_phrases(studies, extractor, kept_polarities)
+
+    without_graph = len(studies) - len(enriched)
+    empty = empty_shares(enriched)
+    provenance: dict[str, Any] = {
+        "dataset_digest": manifest.digest,
+        "extractor": f"radgraph@{version('radgraph')}",
+        "checkpoint_digest": extractor.digest,
+        "composer": COMPOSER,
+        "policy": policy,
+        "empty_phrase_sets": empty,
+    }
+    uri = write_dataset(
+        store,
+        out_prefix,
+        manifest.name,
+        enriched,
+        source=manifest.source,
+        config={**manifest.config, "key_phrases": provenance},
+        excluded={**manifest.excluded, "no_graph": manifest.excluded.get("no_graph", 0) + without_graph},
+        image_size=manifest.image_size,
+    )
+    logger.info("key_phrases studies=%d no_graph=%d empty=%s uri=%s", len(enriched), without_graph, empty, uri)
+    return uri

@@ -1,0 +1,81 @@
+"""The shipped checkpoint, loaded and run by the `radgraph` package itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.key_phrases.compose import compose
+from components.key_phrases.documents import agreement, annotate_tokens
+from components.key_phrases.graph import LONG_LABELS
+from components.key_phrases.radgraph_extractor import SHIPPED_CHECKPOINT, RadGraphExtractor
+from components.key_phrases.radgraph_package import tokenise
+from components.preprocess.phantom.grammar import PhantomReport, write_report
+from components.preprocess.phantom.patients import sample_patients
+from components.shared.lineage import sha256_file
+from model.errors import DataError
+
+UNSEEN_SEED = 998  # neither the stand-in's training reports nor those that its manifest was measured on
+
+
+@pytest.fixture(scope="module")
+def extractor() -> RadGraphExtractor:
+    return RadGraphExtractor()
+
+
+@pytest.fixture(scope="module")
+def reports() -> list[PhantomReport]:
+    return [write_report(state) for studies in sample_patients(30, UNSEEN_SEED) for state in studies][:30]
+
+
+@pytest.fixture(scope="module")
+def graphs(extractor: RadGraphExtractor, reports: list[PhantomReport]) -> list[dict]:
+    return extractor.extract([report.findings for report in reports])
+
+
+def test_unseen_phantom_reports_get_their_exact_graphs(graphs: list[dict], reports: list[PhantomReport]) -> None:
+    tokens = [tokenise(report.findings) for report in reports]
+    exact = [annotate_tokens(report.graph, words) for report, words in zip(reports, tokens, strict=True)]
+    found = [annotate_tokens(graph, words) for graph, words in zip(graphs, tokens, strict=True)]
+    scores = agreement(exact, found)
+    assert scores["entity_f1"] >= 0.9
+    assert scores["relation_f1"] >= 0.9
+
+
+def test_graphs_come_in_the_order_of_the_reports(graphs: list[dict], reports: list[PhantomReport]) -> None:
+    assert [graph["text"] for graph in graphs] == [" ".join(tokenise(report.findings)) for report in reports]
+
+
+def test_labels_are_of_the_short_vocabulary(graphs: list[dict]) -> None:
+    assert {entity["label"] for graph in graphs for entity in graph["entities"].values()} <= set(LONG_LABELS)
+
+
+def test_phrases_of_extracted_and_exact_graphs_agree(graphs: list[dict], reports: list[PhantomReport]) -> None:
+    extracted = [{phrase.text for phrase in compose(graph)} for graph in graphs]
+    exact = [{phrase.text for phrase in compose(report.graph)} for report in reports]
+    same = sum(a == b for a, b in zip(extracted, exact, strict=True))
+    assert same >= 0.8 * len(reports)
+
+
+def test_empty_report_is_refused_by_its_position(extractor: RadGraphExtractor) -> None:
+    with pytest.raises(DataError, match=r"report 1 \(of 2, from 0\) is empty"):
+        extractor.extract(["The heart size is normal.", " \n"])
+
+
+def test_empty_report_can_be_asked_for_without_an_error(extractor: RadGraphExtractor) -> None:
+    none, graph = extractor.try_extract(["", "No pneumothorax."])
+    assert none is None
+    assert graph is not None and graph["text"] == "No pneumothorax ."
+
+
+def test_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a RadGraph checkpoint"):
+        RadGraphExtractor(tmp_path)
+
+
+def test_manifest_lists_every_file_of_the_checkpoint_with_its_digest() -> None:
+    files = {path for path in SHIPPED_CHECKPOINT.rglob("*") if path.is_file() and path.name != "manifest.json"}
+    manifest = json.loads((SHIPPED_CHECKPOINT / "manifest.json").read_text())
+    assert manifest["files"] == {str(path.relative_to(SHIPPED_CHECKPOINT)): sha256_file(path) for path in files}
+    assert manifest["stand_in"] is True
+    assert sum(path.stat().st_size for path in files) <= 3_000_000
