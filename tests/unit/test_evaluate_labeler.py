@@ -6,6 +6,8 @@ import time
 import pytest
 
 from components.evaluate.labeler import label, mentions
+from components.preprocess.phantom.grammar import write_report
+from components.preprocess.phantom.patients import sample_patients
 from model.records import OBSERVATIONS
 
 CARDIO, EC, LESION, OPACITY, EDEMA = (
@@ -156,3 +158,12 @@ def test_a_thousand_reports_a_second() -> None:
     for report in reports:
         label(report)
     assert 300 / (time.process_time() - start) > 300
+
+
+def test_phantom_reports_get_the_labels_their_sentences_were_chosen_for() -> None:
+    """The generator knows its labels from the choice of sentences; the labeler only reads the text."""
+    studies = [study for patient in sample_patients(40, seed=5) for study in patient]
+    reports = [write_report(study) for study in studies]
+    wrong = [(r.findings, k) for r in reports for k, v in label(r.findings).items() if v != r.labels[k]]
+    assert wrong == []
+    assert {v for r in reports for v in r.labels.values()} == {1, 0, -1, None}
