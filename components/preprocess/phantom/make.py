@@ -12,8 +12,9 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from components.preprocess.phantom.mimic_tree import METADATA_COLUMNS, SPLIT_COL
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import GENERATOR
 from components.preprocess.phantom.truth import MASK_SCALE
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError, DataError, PlatformError
 
 FOUNDATION_SEED = 900  # seeds from here on belong to the foundation models' data
 SPLITS = ("train", "validate", "test")
@@ -83,10 +84,10 @@ def _is_complete(out: Path, settings: dict[str, Any]) -> bool:
         found = _read_settings(out / MARKER)
     elif started.exists():
         found = _read_settings(started)
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.name != PARTS for path in out.iterdir()):
         raise DataError(f"{out} holds files that are not a phantom data set; choose an empty folder")
     else:
-        started.parent.mkdir(parents=True)
+        started.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(started, json.dumps(settings).encode())
         return False
     if found != settings:
@@ -120,13 +121,16 @@ def _write_patients(out: Path, todo: list[int], names: list[str], *, seed: int, 
             bar.update()
 
 
-def _run(write: partial[None], jobs: list[tuple[int, str]], workers: int) -> Iterator[None]:
+def _run(write: Callable[[tuple[int, str]], None], jobs: list[tuple[int, str]], workers: int) -> Iterator[None]:
     if workers <= 1 or len(jobs) < 2:
         yield from map(write, jobs)
         return
     # spawn: a fork would copy the threads' locks of whoever calls, and Ray and torch have threads.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(write, jobs, chunksize=4)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            yield from pool.map(write, jobs, chunksize=4)
+    except BrokenProcessPool as error:
+        raise PlatformError("a phantom worker was killed, perhaps for memory; run again, it goes on there") from error
 
 
 def _write_one(out: Path, seed: int, size: int, job: tuple[int, str]) -> None:
