@@ -28,7 +28,7 @@ help:
 setup: environment
 	@if [[ $(VENV)/.project-installed -nt pyproject.toml ]]; then exit 0; fi
 	echo 'setup: the project itself'
-	$(PIP) install -q --no-deps --editable .
+	$(PIP) install -qq --no-deps --editable .
 	touch $(VENV)/.project-installed
 	echo 'setup: done; $(VENV)/bin/s2d --help shows what there is'
 
@@ -49,10 +49,10 @@ environment:
 	"$$python" -m venv --clear $(VENV)
 	if ! $(PIP) install -qq --no-deps --retries 1 --extra-index-url $(TORCH_CPU_INDEX) '$(TORCH)+cpu'; then
 	    echo 'setup: no CPU build within reach; taking the one of the package index, which is larger'
-	    $(PIP) install -q '$(TORCH)'
+	    $(PIP) install -qq '$(TORCH)'
 	fi
 	echo "setup: $$(grep -c == requirements.lock) pinned packages, 2 to 5 minutes"
-	$(PIP) install -q -r requirements-dev.txt
+	$(PIP) install -qq -r requirements-dev.txt
 	echo '$(STAMP)' > $(VENV)/.requirements
 
 demo: setup
@@ -63,8 +63,9 @@ test: setup
 
 lint: setup
 	@$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+	$(VENV)/bin/lint-imports --no-logo
 
 # After changing a pin in requirements.txt and in the lock: records what the new set pulls in.
 # setuptools is named because a plain freeze leaves it out, though torch needs it and source packages are built by it.
