@@ -7,6 +7,7 @@ import pytest
 from components.deploy.kserve import NAME, apply_and_wait, inference_service
 from model.errors import PlatformError
 
+pytestmark = pytest.mark.contract
 URI = "s3://s2d/models/s2d-align/0.1.0-1f3a9c42"
 READY = {"conditions": [{"type": "Ready", "status": "True"}], "address": {"url": "http://s2d-align.team"}}
 

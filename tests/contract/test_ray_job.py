@@ -9,6 +9,7 @@ from model.errors import ConfigError, PlatformError
 
 IMAGE = "example.org/s2d@sha256:" + "0" * 64
 SETTINGS = RayJobSettings(image=IMAGE, namespace="team")
+pytestmark = pytest.mark.contract
 ENTRYPOINT = ["python", "-m", "components.train_stage.driver", "--spec", "s3://b/runs/one/stage2/spec.json"]
 RUNNING = {"jobStatus": "RUNNING", "jobDeploymentStatus": "Running"}
 SUCCEEDED = {"jobStatus": "SUCCEEDED", "jobDeploymentStatus": "Complete", "rayClusterName": "c1"}

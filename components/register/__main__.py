@@ -1,0 +1,5 @@
+"""`python -m components.register`."""
+
+from components.register.main import main
+
+main()

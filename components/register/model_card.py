@@ -1,0 +1,49 @@
+"""The model card: what the model is for, what it was trained on, what was measured. Generated from the manifest."""
+
+from typing import Any
+
+from components.register.gate import CONTROLS, FULL, METRIC, score
+
+INTENDED_USE = (
+    "Research and demonstration of grounded report drafting for frontal chest radiographs. Every output is a **draft** "
+    "that a radiologist must review. Not a medical device; not for diagnosis or treatment."
+)
+SYNTHETIC = (
+    "**Trained on synthetic phantoms.** It has never seen a patient; nothing it writes about a real radiograph is "
+    "clinically meaningful."
+)
+
+
+def model_card(manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """Write the card as markdown."""
+    gate = manifest["gate"]
+    verdict = "passed" if gate["passed"] else "**not passed**: " + "; ".join(gate["lost"])
+    lines = [
+        f"# {manifest['name']} {manifest['version']}",
+        "",
+        INTENDED_USE,
+        "",
+        *([SYNTHETIC, ""] if manifest["synthetic"] else []),
+        "## Trained on",
+        f"Data set `{manifest['trained_on']}`, digest `{manifest['dataset_digest']}`, preset `{manifest['preset']}`.",
+        "",
+        "## Measured",
+        f"Rule-labelled {METRIC} on the test split, 95 % intervals by bootstrap over patients.",
+        "",
+        "| system | score |",
+        "|---|---|",
+        f"| full curriculum | {score(evaluation, FULL)} |",
+        *(f"| {meaning} | {score(evaluation, name)} |" for name, meaning in CONTROLS.items()),
+        "",
+        f"Release gate: {verdict}.",
+        "",
+        f"Evidence maps: {manifest['evidence_status']}.",
+        "",
+        "## Made by",
+        f"Commit `{manifest['git_commit']}`, checkpoint `{manifest['checkpoint_uri']}`, {manifest['created_at']}.",
+        "",
+        "| library | version |",
+        "|---|---|",
+        *(f"| {name} | {version} |" for name, version in manifest["libraries"].items()),
+    ]
+    return "\n".join(lines) + "\n"
