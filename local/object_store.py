@@ -33,6 +33,15 @@ def start(home: Path) -> processes.Child:
     )
 
 
+def stop(child: processes.Child, home: Path) -> None:
+    """Stop SeaweedFS, and remove the sockets that it leaves in /tmp."""
+    processes.stop(child, home=home)
+    remembered = ports.load(home)
+    for port in (remembered[name] for name in PORTS if name in remembered):
+        for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            socket.unlink(missing_ok=True)
+
+
 def environment(home: Path) -> dict[str, str]:
     """What a client of the store needs to know, as environment variables."""
     access_key, secret_key = credentials(home)

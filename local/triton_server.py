@@ -14,10 +14,8 @@ import sysconfig
 from importlib import util
 from pathlib import Path
 
-import httpx
-
 import serving
-from components.shared.model_server import ENSEMBLE
+from components.shared.model_server import ENSEMBLE, ModelServer
 from local import ports, processes
 from local.ports import HOST
 from model.errors import PlatformError
@@ -40,7 +38,7 @@ def start(home: Path) -> processes.Child:
         NAME,
         _command(home, chosen),
         home=home,
-        ready=lambda: _is_ready(home),
+        ready=lambda: is_healthy(home),
         timeout_s=120,
         env=_environment(),
         directory=work,
@@ -53,17 +51,31 @@ def stop(child: processes.Child, home: Path) -> None:
     remove_shared_memory(home)
 
 
+def url(home: Path) -> str:
+    """Where Triton answers."""
+    return f"http://{address(home)}"
+
+
+def is_healthy(home: Path) -> bool:
+    """Do both models answer a real request? Triton goes on calling a model ready whose process died."""
+    server = ModelServer(address(home))
+    try:
+        server.check_reader()
+        server.describe()
+    except PlatformError:
+        return False
+    return True
+
+
+def deployed(home: Path) -> str | None:
+    """The model version in service, or None."""
+    described = ModelServer(address(home)).describe()
+    return None if described is None else f"{described['model']['name']} {described['model']['version']}"
+
+
 def address(home: Path) -> str:
     """`host:port` of Triton's HTTP interface, as its clients want it."""
     return f"{HOST}:{ports.load(home).get('triton_http', ports.PREFERRED['triton_http'])}"
-
-
-def _is_ready(home: Path) -> bool:
-    url = f"http://{address(home)}/v2/models/{ENSEMBLE}/ready"
-    try:
-        return httpx.get(url, timeout=2, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def remove_shared_memory(home: Path) -> None:

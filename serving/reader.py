@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 
-from model.errors import RadiographError
 from model.radiograph import encode_png, read_radiograph
 
 
@@ -14,8 +13,6 @@ def read(payload: bytes, image_size: int) -> tuple[np.ndarray, bytes]:
     Returns the pixels, uint8 (image_size, image_size), and the intake notes as JSON: view, warnings and technical
     attributes. Raises RadiographError.
     """
-    if not payload:
-        raise RadiographError("the image is empty; send the bytes of a DICOM, PNG or JPEG file", reason="empty")
     radiograph = read_radiograph(bytes(payload), image_size)
     intake = {"view": radiograph.view, "warnings": list(radiograph.warnings), "meta": radiograph.meta}
     return np.ascontiguousarray(radiograph.pixels), json.dumps(intake).encode()
