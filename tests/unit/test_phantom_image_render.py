@@ -34,8 +34,8 @@ EVERY = [finding(n, s, z) for n, z in SIDED for s in ("right", "left")] + [findi
 
 
 @cache
-def healthy(patient: int) -> Rendered:
-    return render(study(patient=patient))
+def healthy() -> Rendered:
+    return render(study())
 
 
 def change(with_it: Rendered, without: Rendered) -> np.ndarray:
@@ -67,10 +67,9 @@ def test_image_is_twelve_bit_with_bright_bones_on_dark_air() -> None:
     assert rendered.image.std() > 600
 
 
-@pytest.mark.parametrize("patient", [3, 21])
 @pytest.mark.parametrize("one", EVERY, ids=lambda f: f"{f.name}-{f.side}-{f.zone}")
-def test_a_mild_finding_changes_the_film_inside_its_own_mask(one: Finding, patient: int) -> None:
-    without, rendered = healthy(patient), render(study(one, patient=patient))
+def test_a_mild_finding_changes_the_film_inside_its_own_mask(one: Finding) -> None:
+    without, rendered = healthy(), render(study(one))
     mask, moved = rendered.masks[one], change(rendered, without)
     assert mask.dtype == bool and mask.sum() >= 40
     strong = moved[mask].mean()

@@ -97,10 +97,14 @@ def ramp(value: Array, half_width: float) -> Array:
 _TABLE_LOW, _TABLE_STEP = -40.0, 0.04
 
 
+def table_heights() -> Array:
+    """The y of every entry of a table."""
+    return np.arange(_TABLE_LOW, -_TABLE_LOW, _TABLE_STEP)
+
+
 def table(knots_y: list[float], values: list[float]) -> Array:
     """A function of y for `lookup`."""
-    at = np.arange(_TABLE_LOW, -_TABLE_LOW, _TABLE_STEP)
-    return np.interp(at, knots_y, values).astype(np.float32)
+    return np.interp(table_heights(), knots_y, values).astype(np.float32)
 
 
 def smooth_table(knots_y: list[float], values: list[float], width_cm: float = 1.6) -> Array:

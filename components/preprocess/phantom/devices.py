@@ -52,7 +52,7 @@ def pacemaker(scene: Scene, finding: Finding) -> Array:
     tilt = rng.uniform(-0.35, 0.35)
     dx, dy = scene.frame.x - np.float32(x), scene.frame.y - np.float32(y)
     u, v = (dx + tilt * dy) / rng.uniform(2.1, 2.6), (dy - tilt * dx) / rng.uniform(1.8, 2.2)
-    can = canvas.ramp(1 - (u**4 + v**4), 0.12) * np.float32(0.8)
+    can = canvas.ramp(1 - (u * u) ** 2 - (v * v) ** 2, 0.12) * np.float32(0.8)
     cava = -2.2 + scene.anatomy.turn * 0.4
     entry = [(x, y - 1.6), (sign * 7.0, scene.anatomy.clavicle_y - 0.4), (sign * 3.2, scene.anatomy.clavicle_y + 1.6)]
     ventricle = [*entry, (cava, -4.5), (cava - 0.3, 1.5), (0.5, 6.0), (4.0 + rng.uniform(-0.8, 0.8), 6.4)]

@@ -55,7 +55,7 @@ def effusion(scene: Scene, finding: Finding) -> Array:
     side = scene.sides[_one_side(finding)]
     floor = scene.dome_top(_one_side(finding)) + 2.6
     lateral = np.clip((side.x - side.inn) / np.maximum(side.out - side.inn, 0.5), 0, 1)
-    height = 3.4 + 11.0 * finding.severity + rng.uniform(-0.3, 0.3)
+    height = 4.0 + 10.5 * finding.severity + rng.uniform(-0.3, 0.3)
     surface = floor - height * (0.45 + 0.55 * lateral**3)
     fraction = 0.94 * canvas.ramp(scene.frame.y - surface, 0.8)
     return _extent(scene, np.where(side.field, _displace(side, fraction), 0), 0.25)

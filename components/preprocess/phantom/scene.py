@@ -89,7 +89,7 @@ def _heart(frame: Frame, anatomy: Anatomy, ctr: float, dome: float) -> tuple[Arr
     centre = 0.30 * left
     need = left - centre
     major = np.sqrt(max(need**2 - (minor * sin) ** 2, 1.0)) / cos
-    down = y - np.float32(y0 + 0.6)
+    down = y - np.float32(y0 + 0.6 + 0.5 * (anatomy.dome[1] - anatomy.dome[0]))
     down = np.where(down > 0, np.float32(0.68) * down, down)  # the heart rests on the diaphragm, it does not float
     u, v = (x - centre) * cos + down * sin, down * cos - (x - centre) * sin
     ventricle = (u / major) ** 2 + (v / minor) ** 2
@@ -116,15 +116,17 @@ def _body(frame: Frame, anatomy: Anatomy, rows: Array) -> Array:
     return body
 
 
-def _bones(frame: Frame, anatomy: Anatomy, rib_lines: list[Array]) -> Array:
+def _bones(frame: Frame, anatomy: Anatomy, rows: Array, rib_lines: list[Array]) -> Array:
     y = frame.y
-    offset = (frame.x - spine_x(anatomy, y)) / np.float32(1.8)
-    cycle = np.abs(((y - anatomy.apex) / np.float32(2.55)) % 1 - np.float32(0.5))  # 0.5 at the disc
-    plate = canvas.ramp(cycle - 0.40, 0.10)
-    spine = canvas.ramp(1 - np.abs(offset), 0.22) * (1 - 0.55 * plate)
-    process = np.clip(1 - ((frame.x - spine_x(anatomy, y)) / 0.55) ** 2, 0, 1) * canvas.ramp(0.3 - cycle, 0.1)
+    heights = canvas.table_heights()
+    middle = frame.x - spine_x(anatomy, heights)[rows]
+    cycle = np.abs(((heights - anatomy.apex) / 2.55) % 1 - 0.5)  # 0.5 at the disc
+    vertebrae = (1 - 0.55 * canvas.ramp(cycle - 0.40, 0.10)).astype(np.float32)
+    spines = canvas.ramp(0.3 - cycle, 0.1).astype(np.float32)
+    spine = canvas.ramp(1 - np.abs(middle) * np.float32(1 / 1.8), 0.22) * vertebrae[rows]
+    process = np.clip(1 - (middle * np.float32(1 / 0.55)) ** 2, 0, 1) * spines[rows]
     bone = spine * np.float32(0.95) + 0.5 * process
-    posterior = [line for line in rib_lines if len(line) == 90]
+    posterior = [line[::2] for line in rib_lines if len(line) == 90]
     anterior = [line for line in rib_lines if len(line) != 90]
     bone += frame.tubes(np.concatenate(posterior), anatomy.rib_radius) * np.float32(0.95)
     bone += frame.tubes(np.concatenate(anterior), anatomy.rib_radius * 1.05) * np.float32(0.55)
@@ -188,7 +190,7 @@ def build_scene(
     radii = np.concatenate([np.full(len(line), radius) for line, radius in zip(airway, (0.85, 0.5, 0.5), strict=True)])
     trachea = frame.tubes(np.concatenate(airway), radii)
     zeros = np.zeros_like(body)
-    bone = _bones(frame, anatomy, rib_lines)
+    bone = _bones(frame, anatomy, rows, rib_lines)
     return Scene(
         frame, anatomy, adj, patient_seed, inspiration, rows, body, bone, zeros, trachea, tree, heart, heart_fill, sides
     )
