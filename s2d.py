@@ -1,5 +1,226 @@
-"""The command line `s2d`."""
+"""The command line `s2d`: one verb per job. What a verb does is in the package that it calls."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from model.errors import ConfigError, DataError, S2DError
+
+if TYPE_CHECKING:
+    from local.platform import ProcessStatus
+
+
+class InOrder(click.Group):
+    """A group whose help lists the commands in the order of this file, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder)
+def cli() -> None:
+    """S2D-Align: train, evaluate and serve chest X-ray reports tied to the anatomy they speak of.
+
+    Everything runs on this machine unless a command names a host. Every report is a draft.
+    """
+
+
+@cli.command()
+def demo() -> None:
+    """The whole way once, from data to a report."""
+    from components.preprocess.phantom.make import make_phantom
+    from local.demo import run_demo
+    from local.platform import home_folder
+    from pipelines.local_run import run_locally, run_name
+
+    run_demo(home_folder(), make_phantom=make_phantom, run_pipeline=run_locally, name_run=run_name)
+
+
+@cli.command()
+def up() -> None:
+    """Start the platform: object store, Triton, gateway."""
+    from local import platform
+
+    show(platform.up())
+
+
+@cli.command()
+def status() -> None:
+    """Say what runs, where, and which model is deployed."""
+    from local import platform
+
+    found = platform.status()
+    show(found)
+    if not all(process.healthy for process in found):
+        sys.exit(1)
+
+
+@cli.command()
+def down() -> None:
+    """Stop the platform; its data stay."""
+    from local import platform
+
+    stopped = platform.down()
+    click.echo(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the evidence maps as a PNG here.")
+def report(file: Path, as_json: bool, out: Path | None) -> None:
+    """Ask for a draft report on FILE.
+
+    FILE is a DICOM, PNG or JPEG file of a frontal chest radiograph.
+    """
+    from serving.client import GatewayClient
+
+    if not file.is_file():
+        raise DataError(f"{file} is no file; name a DICOM, PNG or JPEG file of a frontal chest radiograph")
+    with GatewayClient(gateway_url()) as gateway:
+        answer = gateway.report(file)
+        if out is not None:
+            out.write_bytes(gateway.evidence(answer.report_id))
+    if as_json:
+        click.echo(answer.model_dump_json(indent=1))
+        return
+    click.echo(f"DRAFT by {answer.model.name} {answer.model.version}, trained on {answer.model.trained_on}")
+    click.echo(f"\n{answer.findings}\n")
+    for warning in answer.warnings:
+        click.echo(f"warning: {warning}")
+
+
+@cli.group(cls=InOrder)
+def data() -> None:
+    """Make data sets."""
+
+
+@data.command("make-phantom")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--patients", default=900, show_default=True, help="Patients; each has one to four studies.")
+@click.option("--seed", default=1, show_default=True, help="Seed of everything drawn; below 900.")
+def make_phantom_command(out: Path, patients: int, seed: int) -> None:
+    """Write phantom radiographs with reports and exact truth to OUT, in the MIMIC-CXR layout."""
+    from components.preprocess.phantom.make import make_phantom
+
+    make_phantom(out, patients=patients, seed=seed)
+    click.echo(out)
+
+
+@cli.group(cls=InOrder)
+def foundation() -> None:
+    """Make or check the small stand-ins for the pretrained models."""
+
+
+@foundation.command("make")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+def foundation_make(out: Path) -> None:
+    """Train the stand-ins from phantom data and write them to OUT."""
+    from pipelines import foundation as stand_ins
+
+    stand_ins.make(out)
+
+
+@foundation.command("check")
+def foundation_check() -> None:
+    """Run the gates of the shipped stand-ins and print what they reach."""
+    from pipelines import foundation as stand_ins
+
+    stand_ins.check()
+
+
+@cli.group(cls=InOrder)
+def pipeline() -> None:
+    """Compile, submit or run the training pipeline."""
+
+
+@pipeline.command("compile")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("pag.yaml"), show_default=True)
+def pipeline_compile(out: Path) -> None:
+    """Write the package for Kubeflow Pipelines. S2D_IMAGE names the image of its steps, by digest."""
+    from pipelines.compile import compile_package
+
+    click.echo(compile_package(out))
+
+
+@pipeline.command("submit")
+@click.option("--host", required=True, help="Address of the Kubeflow Pipelines API.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter; may be repeated.")
+@click.option("--pipeline-root", default="", help="Where Kubeflow keeps artifacts, when not its default.")
+def pipeline_submit(host: str, settings: tuple[str, ...], pipeline_root: str) -> None:
+    """Upload the package to Kubeflow and start a run of it."""
+    import tempfile
+
+    from components.shared.lineage import git_commit
+    from pipelines.compile import compile_package
+    from pipelines.submit import submit
+
+    with tempfile.TemporaryDirectory() as scratch:
+        package = compile_package(Path(scratch) / "pag.yaml")
+        click.echo(submit(host, package, parse(settings), version=git_commit(), pipeline_root=pipeline_root))
+
+
+@pipeline.command("run")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A pipeline parameter; may be repeated.")
+def pipeline_run(settings: tuple[str, ...]) -> None:
+    """Run the pipeline on this machine, against the platform that `s2d up` started."""
+    from local.platform import home_folder, platform_environment
+    from pipelines.local_run import run_locally, run_name
+
+    os.environ.update(platform_environment())
+    arguments = {"deploy_target": "triton", "model_preset": "tiny"} | parse(settings)
+    folder = home_folder()
+    run_locally({"run_name": run_name(arguments)} | arguments, folder / "pipeline", folder / "cache")
+
+
+@cli.command()
+def results() -> None:
+    """Print the tables of the runs, newest first."""
+    from local.demo import tables
+    from local.platform import home_folder
+
+    found = tables(home_folder())
+    if not found:
+        click.echo("no results yet; s2d demo makes some")
+    for path in found:
+        click.echo(f"{path.parent}\n{path.read_text()}")
+
+
+def gateway_url() -> str:
+    """The gateway that `S2D_GATEWAY_URL` names, or that of the local platform."""
+    from local import gateway_process
+    from local.platform import home_folder
+
+    return os.environ.get("S2D_GATEWAY_URL") or gateway_process.url(home_folder())
+
+
+def show(processes: "Sequence[ProcessStatus]") -> None:
+    """One line per process of the platform."""
+    for process in processes:
+        state = "down" if process.pid is None else "ready" if process.healthy else "not answering"
+        model = f"  model {process.model}" if process.model else ""
+        click.echo(f"{process.name:<14} {state:<14} {process.url}{model}")
+
+
+def parse(settings: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs as pipeline arguments; whole numbers become numbers."""
+    arguments: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--set {setting!r} is not NAME=VALUE")
+        arguments[name] = int(value) if value.lstrip("-").isdigit() else value
+    return arguments
 
 
 def main() -> None:
-    """Show that the command line is not built yet."""
+    """Run the command line. What a person can mend is one line and status 2; a defect keeps its traceback."""
+    try:
+        cli()
+    except S2DError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

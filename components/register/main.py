@@ -1,4 +1,4 @@
-"""Make an immutable model version of a checkpoint: gate, statistics of the training images, model card, manifest last."""
+"""Make an immutable model version of a checkpoint: gate, statistics of the training images, card, manifest last."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from components.register.gate import lost_controls
+from components.register.gate import FULL, lost_controls, metric, score
 from components.register.model_card import model_card
 from components.shared.dataset import DatasetManifest, read_manifest, read_studies
 from components.shared.lineage import git_commit, library_versions, now_utc, sha256_file, sha256_json
@@ -34,7 +34,7 @@ MOST_IMAGES = 2000  # per split: mean and covariance of a few hundred numbers ne
 def run(
     checkpoint_uri: str, dataset_uri: str, evaluation_uri: str, out_prefix: str, release_gate: str = "enforce"
 ) -> str:
-    """Write `<out_prefix>/models/s2d-align/<version>/` and return its address; a version that is there is returned as is.
+    """Write `<out_prefix>/models/s2d-align/<version>/` and return its address; one that is there is left as it is.
 
     release_gate: "enforce" raises PlatformError for a model that loses to a control; "record" notes it in the manifest.
     """
@@ -89,9 +89,9 @@ def provenance(
         "git_commit": git_commit(),
         "libraries": library_versions(),
         "created_at": now_utc().isoformat(),
-        "evidence_status": evaluation["evidence_status"],
+        "evidence_status": evaluation["evidence"]["status"],
         "gate": {"passed": not lost, "lost": lost},
-        "metrics": evaluation["systems"]["full"],
+        "metrics": {metric(evaluation): score(evaluation, FULL)},
     }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.register.gate import CONTROLS, FULL, METRIC, score
+from components.register.gate import CONTROLS, FULL, label, metric, score, show
 
 INTENDED_USE = (
     "Research and demonstration of grounded report drafting for frontal chest radiographs. Every output is a **draft** "
@@ -28,12 +28,11 @@ def model_card(manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
         f"Data set `{manifest['trained_on']}`, digest `{manifest['dataset_digest']}`, preset `{manifest['preset']}`.",
         "",
         "## Measured",
-        f"Rule-labelled {METRIC} on the test split, 95 % intervals by bootstrap over patients.",
+        f"`{metric(evaluation)}` on the test split, 95 % intervals over patients; more in `evaluation.json`.",
         "",
-        "| system | score |",
+        "| report by | score |",
         "|---|---|",
-        f"| full curriculum | {score(evaluation, FULL)} |",
-        *(f"| {meaning} | {score(evaluation, name)} |" for name, meaning in CONTROLS.items()),
+        *(f"| {label(evaluation, arm)} | {show(score(evaluation, arm))} |" for arm in (FULL, *CONTROLS)),
         "",
         f"Release gate: {verdict}.",
         "",

@@ -2,18 +2,20 @@
 
 import pytest
 
-from components.register.gate import CONTROLS, METRIC, lost_controls
+from components.register.gate import CONTROLS, lost_controls
 from components.register.model_card import model_card
 from model.errors import ManifestError
 
+METRIC = "rule_micro_f1_14_u1"
 
-def row(value, half=0.02):
-    return {METRIC: {"value": value, "low": value - half, "high": value + half}}
+
+def row(arm, value, half=0.02):
+    return {"arm": arm, "label": f"label of {arm}", METRIC: {"value": value, "low": value - half, "high": value + half}}
 
 
 def table(full=0.76, **controls):
-    rows = {"shuffled_image": 0.23, "constant": 0.38, "prior_report": 0.51} | controls
-    return {"systems": {"full": row(full), **{name: row(value) for name, value in rows.items()}}}
+    values = {"full": full, "shuffled": 0.23, "best_constant": 0.38, "prior": 0.51} | controls
+    return {"protocol": {"headline": METRIC}, "rows": [row(arm, value) for arm, value in values.items()]}
 
 
 def test_clear_of_every_control_passes():
@@ -24,18 +26,18 @@ def test_clear_of_every_control_passes():
 @pytest.mark.parametrize("value", [0.74, 0.80])  # overlapping intervals; a control that is better
 def test_each_control_alone_can_stop_a_release(name, value):
     (lost,) = lost_controls(table(**{name: value}))
-    assert CONTROLS[name] in lost
+    assert f"label of {name}" in lost
 
 
 def test_a_gap_just_wider_than_the_intervals_passes_and_a_touch_does_not():
-    assert not lost_controls(table(full=0.5501, prior_report=0.51))
-    assert len(lost_controls(table(full=0.55, prior_report=0.51))) == 1
+    assert not lost_controls(table(full=0.5501, prior=0.51))
+    assert len(lost_controls(table(full=0.55, prior=0.51))) == 1
 
 
 def test_an_evaluation_without_a_control_is_no_evaluation():
     evaluation = table()
-    del evaluation["systems"]["prior_report"]
-    with pytest.raises(ManifestError, match="prior_report"):
+    del evaluation["rows"][-1]
+    with pytest.raises(ManifestError, match="prior"):
         lost_controls(evaluation)
 
 
