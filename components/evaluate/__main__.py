@@ -1,0 +1,34 @@
+"""`python -m components.evaluate --help`"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from components.evaluate.main import run
+from components.evaluate.table import format_table
+from model.errors import S2DError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m components.evaluate")
+    parser.description = "Write the reports of the test patients, score them beside their controls, and keep both."
+    parser.add_argument("--dataset-uri", required=True, help="data set with the test patients, s3://...")
+    parser.add_argument("--full-uri", required=True, help="checkpoint of the last stage")
+    parser.add_argument("--s1-uri", help="checkpoint of stage 1")
+    parser.add_argument("--s1-lora-uri", help="checkpoint of the control that saw images alone")
+    parser.add_argument("--out-uri", required=True, help="folder for evaluation.json, predictions.jsonl, report.html")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    named = {"full": options.full_uri, "s1": options.s1_uri, "s1_lora": options.s1_lora_uri}
+    try:
+        evaluation = run(options.dataset_uri, {arm: uri for arm, uri in named.items() if uri}, options.out_uri)
+    except S2DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(format_table(evaluation))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

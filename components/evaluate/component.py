@@ -1,0 +1,36 @@
+"""The Kubeflow face of the evaluation."""
+
+from kfp import dsl
+
+from components.shared.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    dataset_uri: str,
+    full_uri: str,
+    s1_uri: str,
+    s1_lora_uri: str,
+    out_uri: str,
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    page: dsl.Output[dsl.HTML],
+) -> str:
+    """Score the test patients' reports beside their controls, and return the folder of the results.
+
+    Args:
+        dataset_uri: The data set with the test patients.
+        full_uri: Checkpoint of the last stage.
+        s1_uri: Checkpoint of stage 1.
+        s1_lora_uri: Checkpoint of the control that saw images alone.
+        out_uri: Folder that receives evaluation.json, predictions.jsonl, table.md and report.html.
+        metrics: The headline number of every arm.
+        confusion: Status of all observations, reference against draft.
+        page: Radiographs beside drafts, references and evidence maps.
+    """
+    from components.evaluate.artifacts import write_artifacts
+    from components.evaluate.main import run
+
+    evaluation = run(dataset_uri, {"full": full_uri, "s1": s1_uri, "s1_lora": s1_lora_uri}, out_uri)
+    write_artifacts(evaluation, out_uri, metrics, confusion, page)
+    return out_uri

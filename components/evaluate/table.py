@@ -1,0 +1,94 @@
+"""The table that a person reads: every row with its interval, and every control with what losing to it would mean."""
+
+from typing import Any
+
+from components.evaluate.maps import METRICS
+from components.evaluate.scores import HEADLINE
+
+COLUMNS = {
+    HEADLINE: "micro-14 u1",
+    "rule_micro_f1_13_u1": "micro-13 u1",
+    "rule_macro_f1_14_u0": "macro-14 u0",
+    "rule_example_f1_14_u0": "example-14 u0",
+    "rule_micro_f1_5_u1": "micro-5 u1",
+    "bleu1": "BLEU-1",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+}
+
+
+def format_table(evaluation: dict[str, Any]) -> str:
+    """The evaluation as Markdown: protocol, rows, verdicts on the controls, evidence, guards."""
+    parts = [
+        protocol_text(evaluation),
+        rows_table(evaluation),
+        "",
+        *control_lines(evaluation),
+        "",
+        evidence_line(evaluation),
+    ]
+    return "\n".join([*parts, "", guard_line(evaluation)]) + "\n"
+
+
+def protocol_text(evaluation: dict[str, Any]) -> str:
+    """Which numbers these are; without it they compare with nothing."""
+    p = evaluation["protocol"]
+    data = "SYNTHETIC phantom data; nothing follows for patients. " if evaluation["synthetic"] else ""
+    return (
+        f"{data}Split {p['split']}: {p['n_studies']} studies of {p['n_patients']} patients,"
+        f" {p['share_all_normal']:.0%} all-normal, one report per study. F1 by the rule labeler {p['labeler']}"
+        " (not CheXbert; 14 observations with No Finding, 13 without; u1 counts uncertain as positive). BLEU and"
+        f" ROUGE-L on the text profile {p['text_profile']}. Brackets: 95 % interval,"
+        f" {p['bootstrap']['resamples']} resamples of patients.\n"
+    )
+
+
+def rows_table(evaluation: dict[str, Any]) -> str:
+    """One Markdown row per arm."""
+    lines = ["| report by | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
+    for row in evaluation["rows"]:
+        cells = [cell(row[key], interval=key == HEADLINE or key == "rule_micro_f1_13_u1") for key in COLUMNS]
+        lines.append(f"| {row['label']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(estimate: dict[str, float], *, interval: bool = True) -> str:
+    value = f"{estimate['value']:.3f}"
+    return f"{value} [{estimate['low']:.3f}, {estimate['high']:.3f}]" if interval else value
+
+
+def control_lines(evaluation: dict[str, Any]) -> list[str]:
+    """One sentence per comparison of the full model with another row."""
+    return [control_line(control) for control in evaluation["controls"].values()]
+
+
+def control_line(control: dict[str, Any]) -> str:
+    difference = cell(control["difference"])
+    numbers = f"difference {difference}, p = {control['p_holm']:.4f}"
+    if control["separated"]:
+        return f"- Beats {control['label']}: {numbers}; the intervals do not overlap."
+    verdict = "NOT BEATEN" if control["difference"]["low"] <= 0 else "Intervals overlap"
+    return f"- {verdict}: {control['label']}, {numbers}. {control['losing_means']}"
+
+
+def evidence_line(evaluation: dict[str, Any]) -> str:
+    evidence = evaluation["evidence"]
+    line = f"Evidence maps: {evidence['status'].upper()} ({evidence['reason']}; {evidence['claims']} true findings"
+    if "maps" not in evidence:
+        return line + ")."
+    scores = []
+    for name, maps in evidence["maps"].items():
+        pointing, auc, mass = (maps[metric]["value"] for metric in METRICS)
+        scores.append(f"{name.replace('_', ' ')} {pointing:.2f} / {auc:.2f} / {mass:.1f}")
+    return f"{line}). Pointing / pixel AUC / mass ratio: {'; '.join(scores)}."
+
+
+def guard_line(evaluation: dict[str, Any]) -> str:
+    g = evaluation["guards"]
+    return (
+        f"Guards (full model): length ratio {g['length_ratio']:.2f}, distinct reports"
+        f" {g['distinct_reports_share']:.0%}, most frequent report {g['most_frequent_report_share']:.0%}, copied"
+        f" from training {g['train_report_copy_share']:.0%}, side correct {g['laterality_accuracy']:.2f} of"
+        f" {g['laterality_matched']}, mentions of an earlier study {g['prior_reference_rate']:.0%} (references"
+        f" {g['prior_reference_rate_of_references']:.0%}), empty {g['empty_share']:.0%}."
+    )

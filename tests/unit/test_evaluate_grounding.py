@@ -1,0 +1,157 @@
+"""Maps against masks: the metrics by hand, and a verdict that only a map which looked at the image can win."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.evaluate.grounding import claims_of, class_priors, correlation_within_reports, judge, matching
+from components.evaluate.maps import RESOLUTION, map_metrics, peak, pixel_auc, read_mask, upsample
+from model.generation import Draft, DraftSentence
+from model.records import Region, Study
+
+GRID = 14
+
+
+def png(mask: np.ndarray) -> bytes:
+    sink = BytesIO()
+    Image.fromarray(mask.astype(np.uint8) * 255).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def region(observation: str, side: str, mask: np.ndarray) -> Region:
+    return Region(name=observation, observation=observation, side=side, box=(0, 0, 1, 1), mask_png=png(mask))
+
+
+def square(row: int, column: int, size: int = 224) -> np.ndarray:
+    """A mask of 32 x 32 pixels at a place counted in patches of 16."""
+    mask = np.zeros((size, size), dtype=bool)
+    mask[row * 16 : row * 16 + 32, column * 16 : column * 16 + 32] = True
+    return mask
+
+
+def draft(text: str, grid: np.ndarray) -> Draft:
+    return Draft(text, [DraftSentence(text, 0.9, grid / grid.sum())], np.zeros(2), None)
+
+
+def study(patient: int, split: str, mask: np.ndarray, side: str = "right") -> Study:
+    return Study(
+        study_id=f"s{patient}",
+        patient_id=f"p{patient}",
+        split=split,
+        view="PA",
+        taken_at=None,
+        image=b"",
+        findings="Right effusion.",
+        regions=(region("Pleural Effusion", side, mask),),
+    )
+
+
+def test_auc_by_counting_pairs() -> None:
+    values = np.array([[0.1, 0.4], [0.4, 0.9]])
+    mask = np.array([[False, True], [False, True]])
+    # pairs inside/outside: .4>.1, .4=.4 (half), .9>.1, .9>.4
+    assert pixel_auc(values, mask) == pytest.approx(3.5 / 4)
+    assert pixel_auc(np.ones((3, 3)), np.eye(3, dtype=bool)) == 0.5
+
+
+def test_a_map_that_is_the_mask_and_one_that_is_uniform() -> None:
+    mask = np.zeros((RESOLUTION, RESOLUTION), dtype=bool)
+    mask[:7, :8] = True
+    assert map_metrics(mask / mask.sum(), mask) == pytest.approx({"pointing": 1, "auc": 1, "mass_ratio": 56})
+    uniform = map_metrics(np.ones(mask.shape), mask)
+    assert uniform == pytest.approx({"pointing": 0, "auc": 0.5, "mass_ratio": 1})
+    assert peak(np.ones((5, 5))) == (2, 2)
+
+
+def test_a_bright_patch_comes_back_where_it_was() -> None:
+    grid = np.zeros((GRID, GRID))
+    grid[3, 10] = 1
+    row, column = peak(upsample(grid))
+    patch = RESOLUTION / GRID
+    assert abs(row + 0.5 - 3.5 * patch) <= patch / 2
+    assert abs(column + 0.5 - 10.5 * patch) <= patch / 2
+    assert upsample(grid).sum() == pytest.approx(1)
+
+
+def test_a_finding_smaller_than_a_cell_is_kept() -> None:
+    mask = np.zeros((224, 224), dtype=bool)
+    mask[100, 50] = True
+    assert np.argwhere(read_mask(png(mask))).tolist() == [[25, 12]]
+
+
+@pytest.mark.parametrize(
+    "text, matches",
+    [
+        ("Small right pleural effusion.", 1),
+        ("Small left pleural effusion.", 0),
+        ("No right pleural effusion.", 0),
+        ("Possible right pleural effusion.", 0),
+        ("Pleural effusion.", 0),
+        ("Bilateral pleural effusions.", 0),
+        ("Right pneumothorax.", 0),
+    ],
+)
+def test_only_true_positive_claims_with_the_right_side_are_judged(text: str, matches: int) -> None:
+    assert len(claims_of(study(1, "test", square(9, 2)), draft(text, np.ones((GRID, GRID))))) == matches
+
+
+def test_both_sides_are_matched_by_both_regions() -> None:
+    both = [region("Pleural Effusion", "right", square(9, 2)), region("Pleural Effusion", "left", square(9, 10))]
+    assert matching(both, "Pleural Effusion", frozenset({"right", "left"})) == both
+    faint = [region("Consolidation", "left", square(5, 9))]
+    assert matching(faint, "Lung Opacity", frozenset({"left"})) == faint
+    heart = [region("Cardiomegaly", "", square(8, 7))]
+    assert matching(heart, "Cardiomegaly", frozenset()) == heart
+
+
+def test_the_prior_is_the_mean_of_the_training_masks() -> None:
+    prior = class_priors([study(1, "train", square(0, 0)), study(2, "train", square(0, 2))])
+    values = prior["Pleural Effusion", "right"]
+    assert values.sum() == pytest.approx(1)
+    assert np.count_nonzero(values) == 2 * 8 * 8
+
+
+def sample(n: int, seed: int, look: Callable[[int, int], tuple[int, int]]) -> tuple[list[Study], list[Draft]]:
+    """Test studies with the finding at random places, and drafts whose maps peak where `look` says."""
+    pick = np.random.default_rng(seed)
+    studies, drafts = [], []
+    for i in range(n):
+        row, column = (int(v) for v in pick.integers(0, 12, size=2))
+        grid = np.full((GRID, GRID), 0.01)
+        r, c = look(row, column)
+        grid[r : r + 2, c : c + 2] = 1
+        studies.append(study(i, "test", square(row, column)))
+        drafts.append(draft("Small right pleural effusion.", grid))
+    return studies, drafts
+
+
+@pytest.mark.parametrize(
+    "look, status",
+    [
+        (lambda row, column: (row, column), "validated"),  # where the finding is
+        (lambda row, column: (6, 6), "not validated"),  # where such findings are on average
+        (lambda row, column: (11 - row, 11 - column), "not validated"),  # anywhere else
+    ],
+)
+def test_maps_are_validated_only_when_they_follow_the_finding(
+    look: Callable[[int, int], tuple[int, int]], status: str
+) -> None:
+    train, _ = sample(40, 1, look)
+    test, drafts = sample(30, 2, look)
+    verdict = judge(test, drafts, train, seed=0)
+    assert verdict["status"] == status
+    assert verdict["claims"] == 30
+
+
+def test_without_true_findings_there_is_no_verdict_to_win() -> None:
+    test, drafts = sample(1, 0, lambda row, column: (row, column))
+    assert judge(test, drafts, test, seed=0)["status"] == "not validated"
+
+
+def test_maps_that_do_not_depend_on_the_sentence_correlate_fully() -> None:
+    grid = np.random.default_rng(0).random((GRID, GRID))
+    same = Draft("", [DraftSentence("a", 1.0, grid), DraftSentence("b", 1.0, grid)], np.zeros(2), None)
+    assert correlation_within_reports([same]) == 1.0
