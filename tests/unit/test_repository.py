@@ -104,22 +104,3 @@ def test_a_component_is_a_signature_a_docstring_and_a_call(path: Path) -> None:
         calls = [node for statement in work for node in ast.walk(statement) if isinstance(node, ast.Call)]
         assert len(calls) == 1, f"{function.name} calls {len(calls)} things"
         assert all(isinstance(node, ast.Assign | ast.Return | ast.Expr) for node in work)
-
-
-def pins(path: Path) -> dict[str, str]:
-    """Names, as PyPI spells them, and versions of a requirements file."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^]]+\])?==(\S+)", path.read_text(), re.MULTILINE)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
-
-
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_the_lock_holds_every_pin(repository: Path, name: str) -> None:
-    direct, locked = pins(repository / name), pins(repository / "requirements.lock")
-    assert direct
-    assert {package: locked.get(package) for package in direct} == direct
-
-
-def test_the_lock_installs_anywhere(repository: Path) -> None:
-    """No file of this machine, no build that only one index has."""
-    content = (repository / "requirements.lock").read_text().split()
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line) for line in content)
