@@ -19,6 +19,7 @@ from pathlib import Path
 from model.errors import PlatformError
 
 STOP_GRACE_S = 3.0
+_HANDLES: "dict[int, subprocess.Popen[bytes]]" = {}  # of children that this very process started: it must collect them
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -59,6 +60,7 @@ def start(
             env=dict(os.environ if env is None else env),
             start_new_session=True,  # a group of its own, and no Ctrl-C from the terminal of whoever started it
         )
+    _HANDLES[process.pid] = process
     child = Child(name, process.pid, _start_time(process.pid) or 0, _boot_id())
     try:
         _write_record(home, child)
@@ -174,9 +176,9 @@ def _gone_within(group: int, seconds: float) -> bool:
 
 
 def _reap(pid: int) -> None:
-    """Collect the exit status when the child is our own; otherwise it stays a zombie while we live."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    """Collect the exit status of a child of this very process; it would stay a zombie as long as we live."""
+    if pid in _HANDLES and _HANDLES[pid].poll() is not None:
+        del _HANDLES[pid]
 
 
 def _members(group: int) -> list[int]:

@@ -39,7 +39,7 @@ def start(home: Path) -> processes.Child:
         _command(home, chosen),
         home=home,
         ready=lambda: is_healthy(home),
-        timeout_s=120,
+        timeout_s=240,
         env=_environment(),
         directory=work,
     )

@@ -5,20 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import triton_python_backend_utils as pb_utils  # type: ignore[import-not-found]
 
 from serving.refusal import NoModelError, refusal
-from serving.writer import ReportWriter
 
 
 class TritonPythonModel:
     """One model version, given by the parameter `model_dir`. Requests are answered one by one."""
 
     def initialize(self, args: dict[str, Any]) -> None:
-        torch.set_num_threads(1)  # several instances share few cores
         folder = json.loads(args["model_config"])["parameters"]["model_dir"]["string_value"]
-        self.writer = ReportWriter.load(Path(folder)) if folder else None
+        self.writer = _writer(Path(folder)) if folder else None
 
     def execute(self, requests: list[Any]) -> list[Any]:
         return [self._answer(request) for request in requests]
@@ -35,3 +32,12 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, getattr(pb_utils.TritonError, code)))
         report = pb_utils.Tensor("REPORT", np.array([text.encode()], dtype=object))
         return pb_utils.InferenceResponse([report])
+
+
+def _writer(folder: Path) -> Any:
+    import torch  # only with a model: a server without one starts in a second
+
+    from serving.writer import ReportWriter
+
+    torch.set_num_threads(1)  # several instances share few cores
+    return ReportWriter.load(folder)
