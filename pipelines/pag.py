@@ -37,7 +37,7 @@ def _trained(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
 
 @dsl.pipeline(name="s2d-align-pag")
 def pag(
-    data_root: str = "/data/mimic-cxr",
+    data_root: str = "s3://s2d/sources/mimic-cxr",
     deploy_target: str = "kserve",
     keyphrase_policy: str = "positive+uncertain",
     model_preset: str = "paper",
@@ -53,7 +53,7 @@ def pag(
     """Train S2D-Align in three stages, compare it with its controls, and serve it as a draft writer.
 
     Args:
-        data_root: Folder of the radiographs and reports in the MIMIC-CXR layout. Changed data needs a new folder name.
+        data_root: Folder or s3:// prefix of films and reports in the MIMIC-CXR layout. Changed data needs a new one.
         deploy_target: Where the model is served. "kserve" on a cluster, "triton" on one machine.
         keyphrase_policy: Which findings become key phrases. "positive", "positive+uncertain" or "all".
         model_preset: Sizes and pretrained parts of the model. "paper", or "tiny" for a machine without a GPU.
