@@ -66,11 +66,13 @@ def _ngrams(tokens: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
 
 
 def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    row = [0] * (len(other) + 1)
-    for token in one:
-        diagonal = 0
-        for j, candidate in enumerate(other, start=1):
-            above = row[j]
-            row[j] = diagonal + 1 if token == candidate else max(above, row[j - 1])
-            diagonal = above
-    return row[-1]
+    """Bit-parallel (Hyyro 2004): one integer holds a row of the table, a zero bit is a step of the subsequence."""
+    places: dict[str, int] = {}
+    for i, token in enumerate(one):
+        places[token] = places.get(token, 0) | 1 << i
+    full = (1 << len(one)) - 1
+    row = full
+    for token in other:
+        matched = row & places.get(token, 0)
+        row = ((row + matched) | (row - matched)) & full
+    return len(one) - row.bit_count()
