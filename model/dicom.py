@@ -23,7 +23,7 @@ MAX_PIXELS = 100_000_000
 RADIOGRAPHY = ("CR", "DX", "RG")
 DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 LATERAL = {"LATERAL", "LAT", "LL", "RL", "LLAT", "RLAT", "LAO", "RAO", "LPO", "RPO"}  # obliques are not frontal either
-CHEST = ("CHEST", "THORAX", "TORAX", "TORACE", "LUNG")  # defined terms, and what consoles write instead
+CHEST = ("CHEST", "CXR", "THORAX", "TORAX", "TORACE", "LUNG")  # defined terms, and what consoles write instead
 
 # PS3.6 keywords that may leave the file: technical, none about the person, the site or the time.
 META = (

@@ -22,6 +22,7 @@ from components.shared.dataset import read_manifest, read_studies
 from components.shared.storage import ObjectStore
 from model.errors import ConfigError, DataError
 from model.radiograph import decode_png, read_radiograph
+from serving import reader
 
 SIZE = 32
 REPORT = (
@@ -286,7 +287,8 @@ def test_the_step_writes_a_data_set_whose_pixels_are_those_that_serving_reads(
     assert manifest.name == "phantom" and manifest.synthetic and manifest.image_size == 224
     assert manifest.config["reference_policy"] == "prior_only"
     (study,) = read_studies(environment, uri)
-    assert np.array_equal(decode_png(study.image), read_radiograph(path.read_bytes(), 224).pixels)
+    served, _ = reader.read(path.read_bytes(), 224)
+    assert np.array_equal(decode_png(study.image), served)
     assert run(str(tree.root), "mimic-cxr", "s3://s2d", "", "tiny", "") == uri
 
 
