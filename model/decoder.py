@@ -36,7 +36,7 @@ class Decoder(nn.Module):
 
     @property
     def width(self) -> int:
-        return int(self.lm.config.hidden_size)
+        return int(self.lm.config.hidden_size)  # type: ignore[union-attr,arg-type]
 
     @property
     def has_lora(self) -> bool:
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
         return nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=IGNORED).to(device)
 
     def report_logits(self, slots: Tensor, labels: Tensor, **options: bool) -> tuple[Tensor, object]:
-        """Teacher-force: (B, M, H) slots and (B, T) labels -> (B, T, V) logits that predict `labels`, and the raw output.
+        """Teacher-force (B, M, H) slots and (B, T) labels -> (B, T, V) logits that predict `labels`, and the output.
 
         Right padding needs no attention mask: a causal model's report positions never see what follows them.
         """

@@ -1,8 +1,8 @@
 """The shared memory bank Q_mem and the Shared Memory Adapter (SMA) built on it.
 
-The paper, section 3.2: memory queries attend to the features of one modality with 8-head cross-attention, then a 3-layer MLP and layer
-normalisation; the result goes to the language model. Each modality has an SMA of its own; all of them read with the same
-Q_mem, which is what ties an image, a reference report and key phrases to the same slots.
+The paper, section 3.2: memory queries attend to the features of one modality with 8-head cross-attention, then a
+3-layer MLP and layer normalisation; the result goes to the language model. Each modality has an SMA of its own; all of
+them read with the same Q_mem, which is what ties an image, a reference report and key phrases to the same slots.
 
 Where the paper is silent the form is:
     A  = MHA_8(query = Q_mem, key = X, value = X, mask)

@@ -93,7 +93,7 @@ class Evidence(Record):
     """Where the model looked while it wrote a sentence. `grid` sums to 1 over the square image."""
 
     grid: list[list[float]]  # g x g rows, top to bottom
-    status: Literal["validated", "not validated"]  # did such maps beat other-patient and class-prior maps in evaluation?
+    status: Literal["validated", "not validated"]  # did such maps beat other-patient and class-prior maps?
 
 
 class Sentence(Record):

@@ -60,18 +60,24 @@ class S2DAlign(nn.Module):
             torch.manual_seed(seed)
             return cls(preset, vision, text, decoder)
 
+    def adapter(self, modality: Modality) -> MemoryAdapter:
+        """The SMA of one modality."""
+        found = self.adapters[modality]
+        assert isinstance(found, MemoryAdapter)
+        return found
+
     def context(self, batch: Batch, stage: Stage) -> Tensor:
         """Build C1, C2 or C3 (paper, eq. 2 to 4) -> (B, M, H).
 
         A missing text contributes exactly zero, so C3 without texts is C1.
         """
         patches = batch.patches if batch.patches is not None else self.vision(batch.images)
-        slots: Tensor = self.adapters["vision"](self.memory_bank, patches)
+        slots: Tensor = self.adapter("vision")(self.memory_bank, patches)
         texts = {"reference": batch.references, "phrases": batch.phrases}
         for modality in stage.modalities[1:]:
             present = torch.tensor([bool(text) for text in texts[modality]], device=slots.device)
             tokens, mask = self.text(texts[modality])
-            read = self.adapters[modality](self.memory_bank, tokens, mask)
+            read = self.adapter(modality)(self.memory_bank, tokens, mask)
             slots = slots + self.fusion[modality](read) * present[:, None, None]
         return slots
 

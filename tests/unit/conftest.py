@@ -1,10 +1,18 @@
-"""What several unit tests share: an S3 server inside the test process."""
+"""What several unit tests share: an S3 server inside the test process, and a small model without trained weights."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
+from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, LlamaConfig, LlamaForCausalLM
 
 from components.shared.storage import ObjectStore
+from model import foundation
+from model.config import load_preset
+from model.decoder import Decoder
+from model.encoders import TextEncoder, VisionEncoder
+from model.s2d_align import S2DAlign
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +33,36 @@ def store(s3_endpoint: str) -> ObjectStore:
     store = ObjectStore(endpoint=s3_endpoint, access_key="key", secret_key="secret")
     store.check("s2d")
     return store
+
+
+@pytest.fixture(scope="session")
+def frozen_parts() -> tuple[VisionEncoder, TextEncoder, Decoder]:
+    """The three frozen models in the tiny preset's architectures, with random weights: enough for structural tests."""
+    torch.manual_seed(0)
+    preset = load_preset("tiny")
+    corpus = ["There is a small right pleural effusion. The heart size is normal. No edema.", preset.assumed.prompt] * 5
+    bert_tokenizer, llama_tokenizer = foundation.bert_tokenizer(corpus), foundation.llama_tokenizer(corpus)
+    vision = Dinov2Model(Dinov2Config(image_size=224, patch_size=16, **foundation.VISION_SIZE))
+    text = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **foundation.TEXT_SIZE))
+    lm = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(llama_tokenizer), pad_token_id=0, bos_token_id=1, eos_token_id=2, **foundation.DECODER_SIZE
+        )
+    )
+    return (
+        VisionEncoder(preset.vision, vision),
+        TextEncoder(text, bert_tokenizer, 100),
+        Decoder(lm, llama_tokenizer, preset.assumed),
+    )
+
+
+@pytest.fixture
+def new_model(frozen_parts: tuple[VisionEncoder, TextEncoder, Decoder]) -> Callable[[], S2DAlign]:
+    """Make a new model on frozen parts of its own; equal calls give equal weights."""
+
+    def make() -> S2DAlign:
+        vision, text, decoder = copy.deepcopy(frozen_parts)
+        torch.manual_seed(1)
+        return S2DAlign(load_preset("tiny"), vision, text, decoder)
+
+    return make
