@@ -1,5 +1,6 @@
 """The command line `s2d`: one verb per job. What a verb does is in the package that it calls."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -219,6 +220,7 @@ def parse(settings: tuple[str, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line. What a person can mend is one line and status 2; a defect keeps its traceback."""
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; the last one is reported
     try:
         cli()
     except S2DError as error:

@@ -4,10 +4,8 @@
 a version that has answered; when the new version does not answer, the one before is loaded again.
 """
 
-import argparse
 import json
 import logging
-import sys
 
 from components.deploy import kserve, triton
 from components.shared.lineage import now_utc
@@ -58,15 +56,3 @@ def _go_back(store: ObjectStore, serve: triton.Serve, current: dict[str, str]) -
     except S2DError as error:
         return f"going back to {before} failed too: {error}"
     return f"{before} serves again"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m components.deploy", description=run.__doc__)
-    parser.add_argument("--model-uri", required=True, help="s3://bucket/models/s2d-align/<version>")
-    parser.add_argument("--target", default="triton", choices=sorted(TARGETS))
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        print(run(arguments.model_uri, arguments.target))
-    except S2DError as error:
-        sys.exit(f"error: {error}")

@@ -1,5 +1,33 @@
-"""`python -m components.register`."""
+"""`python -m components.register --help`"""
 
-from components.register.main import main
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
 
-main()
+from components.register.main import run
+from model.errors import S2DError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m components.register")
+    parser.description = "Make a model version of a checkpoint that beats its controls."
+    parser.add_argument("--checkpoint-uri", required=True, help="checkpoint of the last stage, s3://...")
+    parser.add_argument("--dataset-uri", required=True, help="data set it was trained on")
+    parser.add_argument("--evaluation-uri", required=True, help="folder that holds evaluation.json")
+    parser.add_argument("--out-prefix", required=True, help="where models are kept, such as s3://s2d")
+    parser.add_argument("--allow-failed-gate", action="store_true", help="register all the same; the manifest says so")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; the last one is reported
+    gate = "record" if options.allow_failed_gate else "enforce"
+    try:
+        print(run(options.checkpoint_uri, options.dataset_uri, options.evaluation_uri, options.out_prefix, gate))
+    except S2DError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

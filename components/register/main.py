@@ -1,9 +1,7 @@
 """Make an immutable model version of a checkpoint: gate, statistics of the training images, card, manifest last."""
 
-import argparse
 import json
 import logging
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from components.shared.dataset import DatasetManifest, read_manifest, read_studi
 from components.shared.lineage import git_commit, library_versions, now_utc, sha256_file, sha256_json
 from components.shared.storage import ObjectStore, join_uri
 from model import checkpoint
-from model.errors import ConfigError, PlatformError, S2DError
+from model.errors import ConfigError, PlatformError
 from model.generation import IN_DISTRIBUTION, ReportGenerator, fit_in_distribution
 from model.radiograph import decode_png
 from model.records import Study
@@ -108,19 +106,3 @@ def _embeddings(generator: ReportGenerator, studies: list[Study], split: str) ->
         for batch in tqdm(batches, f"embed {split} images", unit="batch")
     ]
     return np.concatenate(rows).astype(np.float64)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m components.register", description=__doc__)
-    parser.add_argument("--checkpoint-uri", required=True)
-    parser.add_argument("--dataset-uri", required=True)
-    parser.add_argument("--evaluation-uri", required=True, help="folder that holds evaluation.json")
-    parser.add_argument("--out-prefix", default="s3://s2d")
-    parser.add_argument("--allow-failed-gate", action="store_true", help="register anyway; the manifest says so")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    gate = "record" if given.allow_failed_gate else "enforce"
-    try:
-        print(run(given.checkpoint_uri, given.dataset_uri, given.evaluation_uri, given.out_prefix, gate))
-    except S2DError as error:
-        sys.exit(f"error: {error}")
