@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from model.config import FrozenModel, VisionConfig
 from model.errors import ConfigError
@@ -49,6 +50,7 @@ def freeze(module: nn.Module) -> nn.Module:
 
 def load_pretrained(loader: type, choice: FrozenModel, **kwargs: object) -> nn.Module:
     """Load a frozen model. One line says what to fetch when the weights are not to be had."""
+    disable_progress_bar()
     try:
         loaded: nn.Module = loader.from_pretrained(locate(choice), revision=choice.revision, **kwargs)  # type: ignore[attr-defined]
     except OSError as error:
@@ -113,7 +115,7 @@ class TextEncoder(nn.Module):
     @classmethod
     def load(cls, choice: FrozenModel, max_tokens: int) -> "TextEncoder":
         # CXR-BERT's own code only adds a projection head that is not used here; the encoder is a plain BERT.
-        backbone = load_pretrained(AutoModel, choice)
+        backbone = load_pretrained(BertModel, choice, add_pooling_layer=False)
         return cls(backbone, AutoTokenizer.from_pretrained(locate(choice)), max_tokens)
 
     @property

@@ -77,7 +77,7 @@ class StudyBatches:
         return torch.cat(chunks)
 
     def _images(self, studies: Sequence[Study]) -> Tensor:
-        return torch.stack([torch.from_numpy(decode_png(s.image)) for s in studies]).to(self.device)
+        return torch.stack([torch.tensor(decode_png(s.image)) for s in studies]).to(self.device)
 
     def phrases(self, study: Study, rng: random.Random) -> str:
         """Sample k key phrases without replacement and join them into one sequence."""

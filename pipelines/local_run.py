@@ -23,6 +23,7 @@ STARTED = re.compile(r"Executing task .*?'([\w-]+)'")
 ENDED = re.compile(r"Task .*?'([\w-]+)'.* finished with status .*?(SUCCESS|FAILURE)")
 REUSED = re.compile(r"Task ([\w-]+) cache hit")
 BAR = re.compile(r"\d+%\|")  # a tqdm line of the step
+WORKER = re.compile(r"^(\x1b\[\d+m)*\(\w+ pid=\d+\)(\x1b\[\d+m)* ")  # Ray says which worker a line comes from
 ERROR = re.compile(r"^\s*(?:[\w]+\.)*([A-Z]\w*(?:Error|Exception|Denied|Missing|Unreachable|Interrupt)): (.+)$")
 
 
@@ -136,7 +137,7 @@ class StepOutput(io.TextIOBase):
             self.seconds[self._step] = time.monotonic() - self._since
             self._say(f"  {self._step:<16} {self.seconds[self._step]:6.1f} s")
         elif BAR.search(line):
-            self._bar(line.strip())
+            self._bar(WORKER.sub("", line.strip()))
             return  # bars are for the screen
         elif found := ERROR.match(line):
             self._failed = found[2].strip()

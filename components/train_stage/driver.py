@@ -18,9 +18,9 @@ import ray
 import ray.train
 import torch
 import torch.distributed
-from ray.experimental import tqdm_ray
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from tqdm import tqdm
 
 from components.shared.dataset import DatasetManifest, read_manifest, read_studies
 from components.shared.lineage import git_commit, library_versions
@@ -94,8 +94,8 @@ def work(config: dict[str, Any]) -> None:
     resume = resume_from(ray.train.get_checkpoint(), model, (*done, stage.name))
     model.to(ray.train.torch.get_device())
 
-    bar = progress_bar(worker, f"{stage.name}: reading films")
     studies = read_studies(store, run.dataset_uri, splits=["train", "validate"])
+    bar = progress_bar(worker, f"{stage.name}: image features", len(studies) // worker.size)
     train = StudyBatches(model, [s for s in studies if s.split == "train"], worker, bar.update)
     validation = StudyBatches(model, [s for s in studies if s.split == "validate"], worker, bar.update)
     bar.close()
@@ -119,13 +119,20 @@ def work(config: dict[str, Any]) -> None:
     bar.close()
 
 
-def progress_bar(worker: Worker, what: str, total: int | None = None) -> Any:
-    """A progress bar that Ray carries to the driver. Rank 0 speaks for all."""
-    bar = tqdm_ray.tqdm(desc=what, total=total)
-    if worker.rank:
-        bar.close()
-        bar.update = lambda n=1: None
-    return bar
+class WholeLines:
+    """A stream for progress bars that are read line by line, as everything that Ray carries to the driver is."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n\x1b[A "):
+            print(line, flush=True)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+def progress_bar(worker: Worker, what: str, total: int | None = None) -> "tqdm[None]":
+    """A progress bar of rank 0, which speaks for all; a line every two seconds."""
+    return tqdm(desc=what, total=total, file=WholeLines(), mininterval=2.0, ncols=80, disable=worker.rank > 0)  # type: ignore[arg-type]
 
 
 def steps_left(settings: StageConfig, resume: Resume, train: StudyBatches, model: S2DAlign, worker: Worker) -> int:
