@@ -167,8 +167,9 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 def _gone_within(group: int, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while True:
+        gone = not _members(group)  # a zombie is gone
         _reap(group)
-        if not _members(group):
+        if gone:
             return True
         if time.monotonic() > deadline:
             return False

@@ -10,7 +10,7 @@ from model.records import Report, Sentence
 
 PANEL = 300
 CAPTION = 96
-HEADER = 58
+LINE = 20
 GAP = 12
 COLUMNS = 4
 BACKGROUND, INK, WARNING = (16, 18, 22), (225, 228, 232), (255, 196, 86)
@@ -26,12 +26,15 @@ def evidence_png(report: Report, radiograph_png: bytes) -> bytes:
     panels = 1 + len(report.sentences)
     columns = min(panels, COLUMNS)
     rows = -(-panels // columns)
-    size = (columns * (PANEL + GAP) + GAP, HEADER + rows * (PANEL + CAPTION))
-    sheet = Image.new("RGB", size, BACKGROUND)
+    width = columns * (PANEL + GAP) + GAP
+    header = _header(report, width)
+    height = GAP + LINE * len(header)
+    sheet = Image.new("RGB", (width, height + rows * (PANEL + CAPTION)), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    _write_header(draw, report, size[0])
+    for row, line in enumerate(header):
+        draw.text((GAP, 6 + LINE * row), line, fill=WARNING, font=ImageFont.load_default(14))
     for index in range(panels):
-        left, top = GAP + index % columns * (PANEL + GAP), HEADER + index // columns * (PANEL + CAPTION)
+        left, top = GAP + index % columns * (PANEL + GAP), height + index // columns * (PANEL + CAPTION)
         sentence = report.sentences[index - 1] if index else None
         sheet.paste(_panel(radiograph, sentence), (left, top))
         _write_caption(draw, sentence, (left, top + PANEL + 4))
@@ -58,15 +61,12 @@ def _panel(radiograph: Image.Image, sentence: Sentence | None) -> Image.Image:
     return Image.fromarray((grey * (1 - opacity) + colour * opacity).astype(np.uint8))
 
 
-def _write_header(draw: ImageDraw.ImageDraw, report: Report, width: int) -> None:
+def _header(report: Report, width: int) -> list[str]:
+    """Who wrote it, and every warning in full: none of them may be cut off."""
     model = report.model
-    lines = [
-        f"AI draft - requires radiologist review.  {model.name} {model.version}, trained on {model.trained_on}",
-        "  |  ".join(report.warnings[1:]),  # the first one is the draft warning itself
-    ]
-    for row, line in enumerate(lines):
-        short = textwrap.shorten(line, width=max(20, width // 7), placeholder=" ...") if line else ""
-        draw.text((GAP, 8 + 22 * row), short, fill=WARNING, font=ImageFont.load_default(14))
+    first = f"AI draft - requires radiologist review.  {model.name} {model.version}, trained on {model.trained_on}"
+    warnings = report.warnings[1:]  # the first one is the draft warning itself
+    return [line for text in (first, *warnings) for line in textwrap.wrap(text, width=width // 8)]
 
 
 def _write_caption(draw: ImageDraw.ImageDraw, sentence: Sentence | None, corner: tuple[int, int]) -> None:
@@ -74,7 +74,7 @@ def _write_caption(draw: ImageDraw.ImageDraw, sentence: Sentence | None, corner:
     if sentence is None:
         draw.text((x, y), "radiograph as the model saw it", fill=INK, font=ImageFont.load_default(13))
         return
-    lines = textwrap.wrap(sentence.text, width=46)[:3]
+    lines = textwrap.wrap(sentence.text, width=46, max_lines=3, placeholder=" ...")
     draw.multiline_text((x, y), "\n".join(lines), fill=INK, font=ImageFont.load_default(13), spacing=3)
     state = sentence.evidence.status if sentence.evidence else "none"
     note = f"confidence {sentence.confidence:.2f}  |  evidence: {state}"

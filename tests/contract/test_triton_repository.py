@@ -164,7 +164,7 @@ def test_the_reader_gives_the_pixels_that_training_saw(client, payload):
         (b"", "empty"),
         (b"hello", "not_an_image"),
         (dicom()[:-2000], "truncated"),
-        (picture("PNG")[:300], "truncated"),
+        (picture("PNG")[:100], "truncated"),
         (dicom(CTImageStorage, Modality="CT"), "modality"),
         (dicom(ViewPosition="LL"), "lateral"),
     ],

@@ -13,7 +13,7 @@ from model.records import Evidence, ModelIdentity, Report, Sentence
 from serving.client import GatewayClient, GatewayError
 from serving.gateway import upload
 from serving.gateway.app import create_app
-from serving.gateway.evidence import GAP, HEADER, PANEL
+from serving.gateway.evidence import CAPTION, GAP, PANEL
 from serving.gateway.inference import Answer
 from serving.gateway.problems import Problem
 from serving.gateway.store import ReportStore
@@ -197,9 +197,10 @@ def test_the_evidence_picture_shows_the_hottest_place_where_the_grid_has_it(http
     response = http.get(f"{location}/evidence.png")
     assert response.headers["content-type"] == "image/png"
     picture = np.asarray(Image.open(BytesIO(response.content)).convert("RGB")).astype(int)
-    assert picture.shape[0] > 2 * 300  # five panels need two rows
-    plain = picture[HEADER : HEADER + PANEL, GAP : GAP + PANEL]
-    overlay = picture[HEADER : HEADER + PANEL, 2 * GAP + PANEL : 2 * (GAP + PANEL)]
+    top = picture.shape[0] - 2 * (PANEL + CAPTION)  # five panels need two rows
+    assert top > 0
+    plain = picture[top : top + PANEL, GAP : GAP + PANEL]
+    overlay = picture[top : top + PANEL, 2 * GAP + PANEL : 2 * (GAP + PANEL)]
     assert np.ptp(plain.reshape(-1, 3), axis=1).max() == 0  # grey
     assert not (plain != 90).any()
     colourful = np.ptp(overlay, axis=2)
