@@ -1,4 +1,4 @@
-"""What all tests share: an environment that leans on nothing of the machine, a real object store, a small phantom."""
+"""What all tests share: an environment that leans on nothing of the machine, and a real object store."""
 
 import os
 from collections.abc import Iterator
@@ -38,13 +38,3 @@ def object_store_environment(object_store: dict[str, str], monkeypatch: pytest.M
     for name, value in object_store.items():
         monkeypatch.setenv(name, value)
     return object_store
-
-
-@pytest.fixture(scope="session")
-def phantom_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MIMIC-CXR tree of twelve phantom patients, small enough for any test to read. Do not write into it."""
-    from components.preprocess.phantom.make import make_phantom
-
-    out = tmp_path_factory.mktemp("phantom") / "mimic-cxr"
-    make_phantom(out, patients=12, seed=3, splits=(0.5, 0.25, 0.25), size=96, workers=1)
-    return out
