@@ -9,6 +9,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from glob import glob
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ def test_data_files_enter_the_wheel(repository: Path) -> None:
     carried: set[Path] = set()
     for package, patterns in pyproject(repository)["tool"]["setuptools"]["package-data"].items():
         folder = repository / package.replace(".", "/")
-        carried |= {path for pattern in patterns for path in folder.glob(pattern)}
+        # glob, like setuptools, does not let `*` match a dot file; Path.glob does.
+        carried |= {folder / found for pattern in patterns for found in glob(pattern, root_dir=folder, recursive=True)}
     present = {path for name in TOP_LEVEL for path in (repository / name).rglob("*") if path.is_file()}
     present = {path for path in present if "__pycache__" not in path.parts and path.name != "README.md"}
     code = {path for path in present if path.suffix == ".py" and "model_repository" not in path.parts}
