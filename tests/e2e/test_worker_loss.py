@@ -64,7 +64,7 @@ def make_parent(store: ObjectStore, folder: Path) -> str:
 
 
 def wait_for_registered_checkpoint(store: ObjectStore, training: subprocess.Popen[str]) -> None:
-    """Wait until Ray's controller has written down a checkpoint; a report it has not registered is lost with a worker."""
+    """Wait until Ray's controller has written down a checkpoint; what it has not registered is lost with a worker."""
     deadline = time.monotonic() + LIMIT_S
     while time.monotonic() < deadline and training.poll() is None:
         snapshots = [
@@ -93,9 +93,11 @@ def test_a_killed_worker_costs_an_epoch_not_the_run(object_store_environment: di
     log = tmp_path / "training.log"
     command = [sys.executable, "-m", "components.train_stage", "--stage", "2", "--dataset-uri", dataset]
     command += ["--parent-uri", parent, "--run-uri", RUN, "--epochs", str(EPOCHS), "--seed", "3", "--workers", "2"]
-    with log.open("w") as output, subprocess.Popen(
-        command, stdout=output, stderr=subprocess.STDOUT, text=True, env={**os.environ, "RAY_DEDUP_LOGS": "0"}, cwd=tmp_path
-    ) as training:  # fmt: skip
+    environment = {**os.environ, "RAY_DEDUP_LOGS": "0"}
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, text=True, env=environment, cwd=tmp_path) as training,
+    ):
         try:
             wait_for_registered_checkpoint(store, training)
             kill_one_worker(training)
