@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.evaluate.main import run
 from components.evaluate.scores import HEADLINE
 from components.shared.storage import ObjectStore, join_uri
 
@@ -36,3 +37,16 @@ def write_artifacts(
     confusion.log_confusion_matrix(list(table["statuses"]), table["counts"])
     Path(confusion.path).write_text(json.dumps(table))
     Path(page.path).write_bytes(ObjectStore.from_env().get_bytes(join_uri(out_uri, "report.html")))
+
+
+def run_and_show(
+    dataset_uri: str,
+    checkpoints: dict[str, str],
+    out_uri: str,
+    metrics: MetricsArtifact,
+    confusion: ConfusionArtifact,
+    page: Artifact,
+) -> str:
+    """The evaluation as a step of a pipeline: results below `out_uri`, artifacts for the page, `out_uri` back."""
+    write_artifacts(run(dataset_uri, checkpoints, out_uri), out_uri, metrics, confusion, page)
+    return out_uri

@@ -28,9 +28,7 @@ def evaluate(
         confusion: Status of all observations, reference against draft.
         page: Radiographs beside drafts, references and evidence maps.
     """
-    from components.evaluate.artifacts import write_artifacts
-    from components.evaluate.main import run
+    from components.evaluate.artifacts import run_and_show
 
-    evaluation = run(dataset_uri, {"full": full_uri, "s1": s1_uri, "s1_lora": s1_lora_uri}, out_uri)
-    write_artifacts(evaluation, out_uri, metrics, confusion, page)
-    return out_uri
+    checkpoints = {"full": full_uri, "s1": s1_uri, "s1_lora": s1_lora_uri}
+    return run_and_show(dataset_uri, checkpoints, out_uri, metrics, confusion, page)
