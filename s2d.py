@@ -119,11 +119,15 @@ def foundation() -> None:
 
 @foundation.command("make")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-def foundation_make(out: Path) -> None:
-    """Train the stand-ins from phantom data and write them to OUT."""
+@click.option("--part", "parts", multiple=True, type=click.Choice(["vision", "text", "decoder", "radgraph"]))
+def foundation_make(out: Path, parts: tuple[str, ...]) -> None:
+    """Train the stand-ins from phantom data and write them to OUT, one folder each; all of them or the named parts.
+
+    A part replaces what is there only after it has passed its gate.
+    """
     from pipelines import foundation as stand_ins
 
-    stand_ins.make(out)
+    stand_ins.make(out, parts or tuple(stand_ins.MAKERS))
 
 
 @foundation.command("check")
@@ -131,7 +135,8 @@ def foundation_check() -> None:
     """Run the gates of the shipped stand-ins and print what they reach."""
     from pipelines import foundation as stand_ins
 
-    stand_ins.check()
+    for name, value in stand_ins.check().items():
+        click.echo(f"{name:<20} {value:.3f}")
 
 
 @cli.group(cls=InOrder)

@@ -28,12 +28,20 @@ from components.shared.lineage import git_commit, library_versions, sha256_file
 from model import foundation
 from model.config import Preset, load_preset
 from model.decoder import Decoder
-from model.encoders import STAND_INS, TextEncoder, VisionEncoder
+from model.encoders import TextEncoder, VisionEncoder
 from model.errors import PlatformError
 from model.radiograph import fit_to_square
+from pipelines import radgraph_stand_in
 
 TRAIN_SEED, TEST_SEED = 900, 901
-GATES = {"vision_probe_f1": 0.7, "vision_probe_auc": 0.9, "text_probe_f1": 0.85, "decoder_oracle_f1": 0.9}
+GATES = {
+    "vision_probe_f1": 0.7,
+    "vision_probe_auc": 0.9,
+    "text_probe_f1": 0.85,
+    "decoder_oracle_f1": 0.9,
+    "radgraph_entity_f1": 0.95,
+    "radgraph_relation_f1": 0.95,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Sizes:
     text_epochs: int = 16
     decoder_epochs: int = 6
     test: int = 600
+    radgraph_reports: int = 3000
+    radgraph_epochs: int = 8
 
 
 def kind(finding: Finding) -> str:
@@ -174,11 +184,22 @@ def make_decoder(out: Path, preset: Preset, sizes: Sizes) -> dict[str, Any]:
     return {"texts": sizes.texts, "epochs": sizes.decoder_epochs, "labeler": LABELER, **gate}
 
 
+def make_radgraph(out: Path, preset: Preset, sizes: Sizes) -> dict[str, Any]:
+    """The small RadGraph checkpoint; it ships with the key phrases and keeps a manifest of its own."""
+    score = radgraph_stand_in.make(out, sizes.radgraph_reports, sizes.radgraph_epochs, TRAIN_SEED)
+    return {f"radgraph_{name}": value for name, value in score.items()}
+
+
 Maker = Callable[[Path, Preset, Sizes], dict[str, Any]]
-MAKERS: dict[str, Maker] = {"vision": make_vision, "text": make_text, "decoder": make_decoder}
+MAKERS: dict[str, Maker] = {
+    "vision": make_vision,
+    "text": make_text,
+    "decoder": make_decoder,
+    "radgraph": make_radgraph,
+}
 
 
-def make(out: Path = STAND_INS, parts: Sequence[str] = tuple(MAKERS), *, sizes: Sizes | None = None) -> dict[str, Any]:
+def make(out: Path, parts: Sequence[str] = tuple(MAKERS), *, sizes: Sizes | None = None) -> dict[str, Any]:
     """Make stand-ins into `out`, one folder each, and record how in `out/manifest.json`.
 
     A part replaces the one that is there only after it has passed its gate. Raises PlatformError when one does not.
@@ -215,7 +236,8 @@ def check_gates(part: str, measured: dict[str, Any]) -> None:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def check() -> dict[str, float]:

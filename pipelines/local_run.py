@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -52,7 +53,9 @@ def run_locally(
         enable_caching=True,
         cache_root=str(cache_root),
     )
-    steps = StepOutput(pipeline_root / "logs", sys.stderr)
+    tasks = pipeline.pipeline_spec.root.dag.tasks
+    titles = {name: task.task_info.name for name, task in tasks.items()}
+    steps = StepOutput(pipeline_root / "logs", sys.stderr, titles)
     try:
         with _quiet_warnings(), _logging_to(steps), contextlib.redirect_stdout(steps):
             _without_retries(pipeline)(**arguments)
@@ -100,10 +103,10 @@ def _logging_to(steps: "StepOutput") -> Iterator[None]:
 class StepOutput(io.TextIOBase):
     """Stands in for standard output while the runner works: one log file per step, one line of progress per step."""
 
-    def __init__(self, folder: Path, screen: Any) -> None:
+    def __init__(self, folder: Path, screen: Any, titles: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.seconds: dict[str, float] = {}
-        self._folder, self._screen = folder, screen
+        self._folder, self._screen, self._titles = folder, screen, titles
         self._step, self._since, self._last_bar = "", 0.0, 0.0
         self._log: io.TextIOBase | None = None
         self._path = folder
@@ -130,12 +133,12 @@ class StepOutput(io.TextIOBase):
     def _line(self, line: str) -> None:
         if found := REUSED.search(line):
             self.seconds[found[1]] = 0.0
-            self._say(f"  {found[1]:<16} reused")
+            self._say(f"{self._title(found[1])} reused")
         elif found := STARTED.search(line):
             self._begin(found[1])
         elif (found := ENDED.search(line)) and found[2] == "SUCCESS":
             self.seconds[self._step] = time.monotonic() - self._since
-            self._say(f"  {self._step:<16} {self.seconds[self._step]:6.1f} s")
+            self._say(f"{self._title(self._step)} {self.seconds[self._step]:6.1f} s")
         elif BAR.search(line):
             self._bar(WORKER.sub("", line.strip()))
             return  # bars are for the screen
@@ -151,18 +154,22 @@ class StepOutput(io.TextIOBase):
         self._path = self._folder / f"{step}.log"
         self._log = self._path.open("w")
         if self._screen.isatty():
-            self._screen.write(f"  {step:<16} ...")
+            self._screen.write(f"{self._title(step)} ...")
             self._screen.flush()
 
     def _bar(self, line: str) -> None:
         """Show a step's progress bar in place; where there is no terminal, one line in ten seconds is enough."""
         now = time.monotonic()
         if self._screen.isatty():
-            self._screen.write(f"\r\033[K  {self._step:<16} {line[:100]}")
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps cannot be drawn over
+            self._screen.write("\r\033[K" + f"{self._title(self._step)} {line}"[:width])
             self._screen.flush()
         elif now - self._last_bar > 10:
-            self._screen.write(f"  {self._step:<16} {line[:100]}\n")
+            self._screen.write(f"{self._title(self._step)} {line[:100]}\n")
             self._last_bar = now
+
+    def _title(self, step: str) -> str:
+        return f"  {self._titles.get(step, step):<30}"
 
     def _say(self, line: str) -> None:
         self._screen.write(f"\r\033[K{line}\n" if self._screen.isatty() else f"{line}\n")

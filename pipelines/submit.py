@@ -1,6 +1,7 @@
 """Upload the compiled package to a Kubeflow Pipelines server and start a run of it."""
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ EXPERIMENT = "s2d-align"
 def submit(host: str, package: Path, arguments: Mapping[str, Any], *, version: str, pipeline_root: str = "") -> str:
     """Upload `package` as version `version` of the pipeline (once) and start a run. Returns the run's id."""
     try:
-        client = kfp.Client(host=host)
+        with warnings.catch_warnings():  # it says at every start that it wants a server of 2.0 or later
+            warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
+            client = kfp.Client(host=host)
         pipeline_id, version_id = _upload(client, package, version)
         experiment = client.create_experiment(EXPERIMENT)
         run = client.run_pipeline(

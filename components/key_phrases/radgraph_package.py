@@ -61,7 +61,7 @@ def check_checkpoint(directory: Path) -> None:
     if missing:
         raise DataError(
             f"{directory} is not a RadGraph checkpoint ({', '.join(missing)} missing); "
-            f"make one with python -m components.key_phrases.radgraph_stand_in --out {directory}"
+            f"make one with python -m pipelines.radgraph_stand_in --out {directory}"
         )
 
 

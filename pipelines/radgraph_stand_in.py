@@ -3,7 +3,7 @@
 The real checkpoint needs a licence and a download. This one has the same folder layout, is trained with the package's
 own classes and is loaded by the package itself, so the real one can take its place. It knows phantom text only.
 
-    python -m components.key_phrases.radgraph_stand_in --out DIR
+    python -m pipelines.radgraph_stand_in --out DIR
 """
 
 import argparse
