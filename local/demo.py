@@ -63,8 +63,8 @@ def run_demo(
         run = name_run(arguments)
         with steps.step("run the pipeline: preprocess to deploy"):
             times = run_pipeline({**arguments, "run_name": run}, home / "pipeline", home / "cache")
-        with steps.step("check what is deployed"):
-            deployed = GatewayClient().model()["model"]
+        with steps.step("check what is deployed"), GatewayClient() as gateway:
+            deployed = gateway.model()["model"]
         results = home / "results" / run
         results.mkdir(parents=True, exist_ok=True)
         with steps.step("ask for a report on a held-out patient"):

@@ -2,7 +2,7 @@
 
     pytest tests/e2e/test_first_light.py
 
-Two training runs of a minute are too short to learn anything, so the release gate records its verdict instead of stopping.
+One epoch a stage on thirty patients teaches nothing, so the release gate records its verdict instead of stopping.
 """
 
 import json
@@ -76,7 +76,8 @@ def test_the_demo_leaves_a_report_a_picture_a_table_and_its_costs(demo: Demo) ->
     assert report.status == "draft"
     assert report.model.trained_on == "phantom"
     assert any("synthetic phantoms" in warning for warning in report.warnings)
-    assert Image.open(demo.results / "evidence.png").width > 200
+    with Image.open(demo.results / "evidence.png") as picture:
+        assert picture.width > 200
     table = (demo.results / "table.md").read_text()
     for row in ("full curriculum", "another patient's image", "copy of the prior report", "best constant report"):
         assert row in table
