@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import kfp
 from kfp_server_api.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -18,6 +19,7 @@ EXPERIMENT = "s2d-align"
 
 def submit(host: str, package: Path, arguments: Mapping[str, Any], *, version: str, pipeline_root: str = "") -> str:
     """Upload `package` as version `version` of the pipeline (once) and start a run. Returns the run's id."""
+    _check_health(host)
     try:
         with warnings.catch_warnings():  # it says at every start that it wants a server of 2.0 or later
             warnings.filterwarnings("ignore", "This client only works with", FutureWarning)
@@ -37,6 +39,17 @@ def submit(host: str, package: Path, arguments: Mapping[str, Any], *, version: s
     except (HTTPError, OSError, RuntimeError) as error:
         raise PlatformError(f"no Kubeflow Pipelines server answers at {host}; check --host") from error
     return str(run.run_id)
+
+
+def _check_health(host: str) -> None:
+    """Ask before the client does: it asks five times, and prints a traceback each time."""
+    try:
+        answer = httpx.get(f"{host.rstrip('/')}/apis/v2beta1/healthz", timeout=10)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise PlatformError(f"no Kubeflow Pipelines server answers at {host}; check --host") from error
+    if not answer.is_success:
+        reason = " ".join(answer.text.split())[:200]
+        raise PlatformError(f"{host} refused the pipeline: {answer.status_code} {reason}")
 
 
 def _upload(client: kfp.Client, package: Path, version: str) -> tuple[str, str]:

@@ -12,7 +12,8 @@ from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from components.deploy.triton import smoke
-from components.shared.ray_job import load_cluster_config, own_namespace
+from components.shared.ray_job import load_cluster_config
+from components.shared.ray_job_body import own_namespace
 from components.shared.storage import ObjectStore, join_uri
 from model.errors import PlatformError
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from components.shared.ray_job import NAME_LIMIT, RayJobSettings, job_name, rayjob_body, run_ray_job
+from components.shared.ray_job import run_ray_job
+from components.shared.ray_job_body import NAME_LIMIT, RayJobSettings, job_name, rayjob_body
 from model.errors import ConfigError, PlatformError
 
 IMAGE = "example.org/s2d@sha256:" + "0" * 64
