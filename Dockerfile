@@ -21,14 +21,15 @@ RUN python3 -m pip install --no-deps /opt/s2d/wheels/*.whl
 # An empty folder: `python -m` puts the working directory first on the path.
 WORKDIR /run/s2d
 
+# The pipeline names one image for all its steps: key phrases, evaluation and registration load the models themselves.
 FROM common AS step
-RUN python3 -m pip install kfp kfp-kubernetes kubernetes minio pyarrow scipy
+RUN python3 -m pip install torch transformers peft safetensors tokenizers radgraph "ray[train]" kfp kfp-kubernetes \
+    kubernetes minio pyarrow scipy click httpx "tritonclient[http]" aiohttp psutil
+# In a cluster a training step creates a RayJob instead of starting Ray in its own pod.
+ENV S2D_RAY_MODE=kubernetes
 USER 10001
 
-FROM common AS train
-RUN python3 -m pip install torch transformers peft safetensors tokenizers "ray[train]" kfp kfp-kubernetes kubernetes \
-    minio pyarrow scipy radgraph
-USER 10001
+FROM step AS train
 
 FROM common AS triton
 RUN python3 -m pip install torch transformers peft safetensors tokenizers nvidia-pytriton

@@ -24,12 +24,12 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A SeaweedFS of the tests' own; gives the environment variables that lead a client to it."""
-    from local import object_store, processes
+    from local import object_store
 
     home = tmp_path_factory.mktemp("object-store")
     child = object_store.start(home)
     yield object_store.environment(home)
-    processes.stop(child, home=home)
+    object_store.stop(child, home)
 
 
 @pytest.fixture

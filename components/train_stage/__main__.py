@@ -8,4 +8,5 @@ from model.errors import S2DError
 try:
     command()
 except S2DError as error:
-    sys.exit(f"error: {error}")
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
