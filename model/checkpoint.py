@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from model.config import Preset, load_preset
@@ -35,6 +36,7 @@ class CheckpointManifest(BaseModel):
     seed: int
     preset: Preset
     frozen: dict[str, str]  # vision, text, decoder -> digest
+    tensors: dict[str, tuple[int, ...]] = {}  # what the weights file must hold: name -> shape
     parent: str | None = None  # checkpoint this stage started from
     dataset: str = ""
     dataset_digest: str = ""
@@ -64,7 +66,9 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     names = learned_names(model, manifest.stages_done)
     parameters = dict(model.named_parameters())
-    save_file({name: parameters[name].detach().contiguous() for name in sorted(names)}, directory / WEIGHTS)
+    tensors = {name: parameters[name].detach().contiguous() for name in sorted(names)}
+    save_file(tensors, directory / WEIGHTS)
+    manifest = manifest.model_copy(update={"tensors": {name: tuple(t.shape) for name, t in tensors.items()}})
     if optimizer is not None:
         torch.save(optimizer.state_dict(), directory / OPTIMIZER)
     (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1))
@@ -100,7 +104,7 @@ def load_weights(directory: Path, model: S2DAlign, stages: tuple[str, ...]) -> N
     expected = learned_names(model, stages)
     try:
         tensors = load_file(directory / WEIGHTS)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError) as error:
         raise ManifestError(f"{directory / WEIGHTS} cannot be read ({str(error).splitlines()[0]})") from error
     missing, unexpected = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
     if missing or unexpected:
@@ -122,6 +126,27 @@ def check_frozen(manifest: CheckpointManifest, directory: Path) -> None:
         found = digest(getattr(manifest.preset, part).source)
         if found != expected:
             raise ManifestError(f"{directory} was trained with {part} {expected}, here is {found}; fetch that one")
+
+
+def verify(directory: Path) -> CheckpointManifest:
+    """Check a checkpoint without building its model: manifest, frozen models, every tensor's name and shape.
+
+    Cheap even for 7B, so a step can refuse a broken parent before it asks for GPUs. Raises ManifestError.
+    """
+    manifest = read_manifest(directory)
+    check_frozen(manifest, directory)
+    try:
+        with safe_open(directory / WEIGHTS, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ManifestError(f"{directory / WEIGHTS} cannot be read ({str(error).splitlines()[0]})") from error
+    for name in sorted(found.keys() | manifest.tensors.keys()):
+        if found.get(name) != manifest.tensors.get(name):
+            raise ManifestError(
+                f"{directory / WEIGHTS}: {name} is {found.get(name, 'missing')}, the manifest says "
+                f"{manifest.tensors.get(name, 'nothing')}; train the stage again"
+            )
+    return manifest
 
 
 def load(directory: Path) -> tuple[S2DAlign, CheckpointManifest]:

@@ -30,7 +30,7 @@ from model import checkpoint
 from model.checkpoint import CheckpointManifest, frozen_digests
 from model.config import StageConfig
 from model.curriculum import Stage, stage_named
-from model.errors import PlatformError
+from model.errors import ManifestError, PlatformError
 from model.s2d_align import S2DAlign
 from model.training import Progress, Resume, StudyBatches, Worker, train_stage
 
@@ -41,7 +41,7 @@ OBJECT_STORE_BYTES = 200 << 20  # nothing large goes through Ray's own store
 def fit(run: StageRun) -> None:
     """Train the stage with Ray and put its checkpoint at `run.checkpoint_uri`. Raises PlatformError."""
     store = ObjectStore.from_env()
-    read_manifest(store, run.dataset_uri)  # a missing data set is one line here, not a trace from a worker
+    check_inputs(run, store)
     gpus = torch.cuda.is_available()
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
         ray.init(num_cpus=run.workers, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False)
@@ -69,6 +69,17 @@ def fit(run: StageRun) -> None:
         raise PlatformError(f"{run.stage} ended without a checkpoint; look at Ray's logs")
     with result.checkpoint.as_directory() as folder:
         store.put_tree(run.checkpoint_uri, Path(folder))
+
+
+def check_inputs(run: StageRun, store: ObjectStore) -> None:
+    """Refuse what cannot work before anything is started: one line here instead of traces from every worker."""
+    read_manifest(store, run.dataset_uri)
+    if run.parent_uri:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                checkpoint.verify(store.get_tree(run.parent_uri, Path(folder)))
+            except ManifestError as error:
+                raise ManifestError(str(error).replace(folder, run.parent_uri)) from error
 
 
 def last_line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ One epoch a stage on thirty patients teaches nothing, so the release gate record
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,12 @@ import pydicom
 import pytest
 from PIL import Image
 from pydicom.uid import CTImageStorage
+from safetensors.torch import load_file, save_file
 
 from components.preprocess.phantom.make import make_phantom
-from local import platform
+from local import object_store, platform
 from local.demo import DemoSizes, held_out_study, run_demo
+from model import checkpoint
 from model.radiograph import read_radiograph
 from model.records import Report
 from pipelines.local_run import run_locally, run_name
@@ -168,6 +171,36 @@ def test_bad_files_get_one_line_and_a_status(demo: Demo, tmp_path: Path) -> None
         done = demo.s2d("report", file)
         assert done.returncode == 2, what
         assert_one_line(done, word)
+
+
+def broken_checkpoint(demo: Demo, folder: Path) -> str:
+    """Put a copy of the stage 1 checkpoint, without its memory, into the object store."""
+    store, runs = object_store.client(demo.home), f"s3://{object_store.bucket_name()}/runs"
+    store.get_tree(f"{runs}/{demo.results.name}/stage1", folder)
+    tensors = load_file(folder / checkpoint.WEIGHTS)
+    del tensors["memory_bank.queries"]
+    save_file(tensors, folder / checkpoint.WEIGHTS)
+    store.put_tree(f"{runs}/broken/stage1", folder)
+    return f"{runs}/broken"
+
+
+def test_a_checkpoint_with_a_missing_key_gets_one_line_and_a_status(demo: Demo, tmp_path: Path) -> None:
+    run = broken_checkpoint(demo, tmp_path)
+    (log,) = (demo.home / "pipeline" / "logs").glob("key-phrases.log")
+    dataset = re.findall(r"s3://\S+/datasets/phantom/[0-9a-f]{64}", log.read_text())[-1]
+    arguments = (
+        "--stage",
+        2,
+        "--dataset-uri",
+        dataset,
+        "--parent-uri",
+        f"{run}/stage1",
+        "--run-uri",
+        run,
+        "--epochs",
+        1,
+    )
+    assert_one_line(demo.step("train_stage", *arguments), "memory_bank.queries is missing")
 
 
 def test_bad_settings_get_one_line_and_a_status(demo: Demo) -> None:

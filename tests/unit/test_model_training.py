@@ -120,6 +120,36 @@ def test_a_checkpoint_with_other_keys_is_refused(
 
 
 @pytest.mark.parametrize(
+    "spoil, why",
+    [
+        (lambda t: t.pop("memory_bank.queries"), "memory_bank.queries is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "extra is .* the manifest says nothing"),
+        (lambda t: t.update({"memory_bank.queries": torch.zeros(3, 128)}), r"memory_bank.queries is \(3, 128\)"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_broken_checkpoint_is_seen_without_building_its_model(
+    new_model: Callable[[], S2DAlign],
+    tmp_path: Path,
+    spoil: Callable[[dict[str, torch.Tensor]], object] | None,
+    why: str,
+) -> None:
+    model = new_model()
+    good = manifest(model, PAG[0]).model_copy(update={"frozen": {}})
+    checkpoint.save(tmp_path, model, good, None)
+    assert checkpoint.verify(tmp_path).stage == "stage1"
+    path = tmp_path / checkpoint.WEIGHTS
+    if spoil is None:
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        tensors = load_file(path)
+        spoil(tensors)
+        save_file(tensors, path)
+    with pytest.raises(ManifestError, match=why):
+        checkpoint.verify(tmp_path)
+
+
+@pytest.mark.parametrize(
     "content, why", [(None, "manifest.json is missing"), ("{", "JSON"), ("{}", "stage: Field required")]
 )
 def test_a_folder_without_a_valid_manifest_is_no_checkpoint(tmp_path: Path, content: str | None, why: str) -> None:
