@@ -7,7 +7,6 @@ One epoch a stage on thirty patients teaches nothing, so the release gate record
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
