@@ -185,21 +185,10 @@ def broken_checkpoint(demo: Demo, folder: Path) -> str:
 
 def test_a_checkpoint_with_a_missing_key_gets_one_line_and_a_status(demo: Demo, tmp_path: Path) -> None:
     run = broken_checkpoint(demo, tmp_path)
-    (log,) = (demo.home / "pipeline" / "logs").glob("key-phrases.log")
-    dataset = re.findall(r"s3://\S+/datasets/phantom/[0-9a-f]{64}", log.read_text())[-1]
-    arguments = (
-        "--stage",
-        2,
-        "--dataset-uri",
-        dataset,
-        "--parent-uri",
-        f"{run}/stage1",
-        "--run-uri",
-        run,
-        "--epochs",
-        1,
-    )
-    assert_one_line(demo.step("train_stage", *arguments), "memory_bank.queries is missing")
+    dataset = checkpoint.read_manifest(tmp_path).dataset
+    addresses = ("--dataset-uri", dataset, "--parent-uri", f"{run}/stage1", "--run-uri", run)
+    done = demo.step("train_stage", "--stage", 2, "--epochs", 1, *addresses)
+    assert_one_line(done, "memory_bank.queries is missing")
 
 
 def test_bad_settings_get_one_line_and_a_status(demo: Demo) -> None:
