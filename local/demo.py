@@ -84,7 +84,7 @@ def pipeline_arguments(data_root: Path, sizes: DemoSizes) -> dict[str, Any]:
     return {
         "data_root": str(data_root),
         "deploy_target": "triton",
-        "keyphrase_policy": "positive+uncertain",
+        "keyphrase_policy": "positive",
         "model_preset": "tiny",
         "out_prefix": f"s3://{object_store.bucket_name()}",
         "release_gate": sizes.release_gate,

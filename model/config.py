@@ -91,7 +91,6 @@ class Assumed(Settings):
     warmup_share: float = Field(ge=0, le=1)  # of the first epoch of each stage
     aux_dropout: AuxDropout
     phrases_per_sample: int = Field(ge=1)
-    phrase_policy: Literal["positive", "positive+uncertain", "all"]
     reference_policy: Literal["prior_only", "nearest", "any", "none"]
     max_reference_tokens: int = Field(ge=1)
     max_report_tokens: int = Field(ge=1)

@@ -81,9 +81,7 @@ class StudyBatches:
 
     def phrases(self, study: Study, rng: random.Random) -> str:
         """Sample k key phrases without replacement and join them into one sequence."""
-        wanted = {"positive": {"present"}, "positive+uncertain": {"present", "uncertain"}}
-        keep = wanted.get(self.assumed.phrase_policy)
-        pool = [p.text for p in study.key_phrases if keep is None or p.polarity in keep]
+        pool = [phrase.text for phrase in study.key_phrases]
         return "; ".join(rng.sample(pool, min(self.assumed.phrases_per_sample, len(pool))))
 
     def batch(self, indices: Sequence[int], rng: random.Random, hide: bool) -> Batch:

@@ -39,7 +39,7 @@ def _trained(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
 def pag(
     data_root: str = "s3://s2d/sources/mimic-cxr",
     deploy_target: str = "kserve",
-    keyphrase_policy: str = "positive+uncertain",
+    keyphrase_policy: str = "positive",
     model_preset: str = "paper",
     out_prefix: str = "s3://s2d",
     release_gate: str = "enforce",
@@ -55,7 +55,7 @@ def pag(
     Args:
         data_root: Folder or s3:// prefix of films and reports in the MIMIC-CXR layout. Changed data needs a new one.
         deploy_target: Where the model is served. "kserve" on a cluster, "triton" on one machine.
-        keyphrase_policy: Which findings become key phrases. "positive", "positive+uncertain" or "all".
+        keyphrase_policy: Which findings become key phrases. "positive" (as the paper), "positive+uncertain" or "all".
         model_preset: Sizes and pretrained parts of the model. "paper", or "tiny" for a machine without a GPU.
         out_prefix: Bucket, and prefix if any, that receives data sets, checkpoints and models.
         release_gate: "enforce" stops a model that does not beat its controls, "record" notes it and goes on.

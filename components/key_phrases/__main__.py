@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.description = "Extract RadGraph graphs, compose key phrases, and write both into a new data set."
     parser.add_argument("--dataset-uri", required=True, help="data set to read, s3://...")
     parser.add_argument("--out-prefix", required=True, help="where data sets are kept, such as s3://s2d")
-    parser.add_argument("--policy", default="positive+uncertain", choices=get_args(Policy))
+    parser.add_argument("--policy", default="positive", choices=get_args(Policy))
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     try:

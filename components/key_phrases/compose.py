@@ -154,7 +154,7 @@ def _same_thing(group: Group) -> tuple[tuple[str, ...], Polarity, frozenset[str]
 
 
 def compose(
-    graph: Mapping[str, Any], *, policy: Policy = "positive+uncertain", keep_bare: bool = False
+    graph: Mapping[str, Any], *, policy: Policy, keep_bare: bool = False
 ) -> list[KeyPhrase]:
     """Compose the key phrases of one graph, in reading order, the longest of those that say the same.
 

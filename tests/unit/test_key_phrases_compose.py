@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from components.key_phrases.compose import compose
+from components.key_phrases.compose import Policy, compose
 from model.errors import ConfigError, DataError
 
 
@@ -24,8 +24,8 @@ def graph(*rows: tuple[str, str, list[tuple[str, int]]]) -> dict[str, Any]:
     return {"text": "", "entities": entities}
 
 
-def texts(annotated: dict[str, Any], **options: Any) -> list[str]:
-    return [phrase.text for phrase in compose(annotated, **options)]
+def texts(annotated: dict[str, Any], *, policy: Policy = "positive+uncertain", **options: Any) -> list[str]:
+    return [phrase.text for phrase in compose(annotated, policy=policy, **options)]
 
 
 # "Moderate interstitial edema with a probable small right pleural effusion. Patchy opacities at the left base could
@@ -48,7 +48,7 @@ EXAMPLE = graph(
 
 
 def test_worked_example_gives_its_four_phrases() -> None:
-    phrases = compose(EXAMPLE)
+    phrases = compose(EXAMPLE, policy="positive+uncertain")
     assert [(phrase.text, phrase.polarity) for phrase in phrases] == [
         ("moderate interstitial edema", "present"),
         ("possible small right pleural effusion", "uncertain"),
@@ -203,9 +203,9 @@ def test_bare_device_and_change_words_need_keep_bare() -> None:
 
 
 def test_normal_study_without_entities_has_no_phrases() -> None:
-    assert compose({"text": "Normal .", "entities": {}}) == []
+    assert compose({"text": "Normal .", "entities": {}}, policy="all") == []
 
 
 def test_unknown_label_is_a_data_error() -> None:
     with pytest.raises(DataError, match="OBS-X"):
-        compose(graph(("effusion", "OBS-X", [])))
+        compose(graph(("effusion", "OBS-X", [])), policy="all")
