@@ -19,9 +19,12 @@ from components.shared.lineage import git_commit, now_utc
 from components.shared.storage import ObjectStore, join_uri
 from local import object_store, platform
 from local.measure import PeakMemory, Steps, write_timings
+from model.config import load_preset
 from model.errors import DataError
 from model.records import Report
 from serving.client import GatewayClient
+
+PRESET = "tiny"
 
 MakePhantom = Callable[..., None]
 RunPipeline = Callable[[Mapping[str, Any], Path, Path], dict[str, float]]
@@ -85,7 +88,7 @@ def pipeline_arguments(data_root: Path, sizes: DemoSizes) -> dict[str, Any]:
         "data_root": str(data_root),
         "deploy_target": "triton",
         "keyphrase_policy": "positive",
-        "model_preset": "tiny",
+        "model_preset": PRESET,
         "out_prefix": f"s3://{object_store.bucket_name()}",
         "release_gate": sizes.release_gate,
         "stage1_epochs": sizes.stage1_epochs,
@@ -137,11 +140,13 @@ def fetch_evaluation(store: ObjectStore, out_prefix: str, run: str, results: Pat
 
 def provenance(sizes: DemoSizes, version: str) -> str:
     """What a reader of the table needs to get the same numbers."""
+    assumed = load_preset(PRESET).assumed.model_dump(mode="json", exclude={"prompt", "stages"})
     return (
         f"Model version {version}. Data seed {sizes.data_seed}, {sizes.patients} patients; training seed"
         f" {sizes.train_seed}, epochs {sizes.stage1_epochs} + {sizes.stage2_epochs} + {sizes.stage3_epochs}."
         f" Commit {git_commit()}, {now_utc().isoformat()}."
-        f" Machine: {machine.machine()}, {os.cpu_count()} CPUs, {psutil.virtual_memory().total / 1e9:.0f} GB.\n"
+        f" Machine: {machine.machine()}, {os.cpu_count()} CPUs, {psutil.virtual_memory().total / 1e9:.0f} GB.\n\n"
+        f"Assumed, because the paper does not state them: {json.dumps(assumed)}\n"
     )
 
 
