@@ -90,8 +90,10 @@ class Decoder(nn.Module):
         """
         prompt = self.prompt(slots)
         report = self.embed(labels.clamp(min=0))
-        output = self.lm(inputs_embeds=torch.cat([prompt, report[:, :-1]], dim=1), use_cache=False, **options)
-        return output.logits[:, prompt.shape[1] - 1 :], output
+        sequence = torch.cat([prompt, report[:, :-1]], dim=1)
+        # The T last positions predict the T labels; the vocabulary is not computed for the prompt's others.
+        output = self.lm(inputs_embeds=sequence, logits_to_keep=labels.shape[1], use_cache=False, **options)
+        return output.logits, output
 
     def loss(self, slots: Tensor, reports: Sequence[str]) -> Tensor:
         """Mean token cross-entropy of the reports given the context (the paper's only loss)."""

@@ -21,6 +21,8 @@ from model.radiograph import decode_png
 from model.records import Study
 from model.s2d_align import Batch, S2DAlign
 
+POOL = 8  # batches that are sorted by length together
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -101,13 +103,21 @@ class StudyBatches:
         return Batch(reports=targets, images=images, patches=patches, references=references, phrases=phrases)
 
     def epoch(self, size: int, rng: random.Random, *, shuffle: bool) -> Iterator[Batch]:
-        """Yield batches of `size` studies; in training the last, smaller one is left out."""
+        """Yield batches of `size` studies; `shuffle` is for training, where the last, smaller one is left out."""
         order = list(range(len(self.studies)))
         if shuffle:
             rng.shuffle(order)
-        stop = len(order) - (len(order) % size if shuffle and len(order) >= size else 0)
-        for start in range(0, stop, size):
-            yield self.batch(order[start : start + size], rng, hide=shuffle)
+            order = order[: self.steps(size) * size]
+            # Reports of like length share a batch, out of pools of POOL batches: less padding, still another order
+            # in every epoch.
+            length = [len(study.findings) for study in self.studies]
+            pools = (order[i : i + POOL * size] for i in range(0, len(order), POOL * size))
+            order = [i for pool in pools for i in sorted(pool, key=length.__getitem__)]
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        if shuffle:
+            rng.shuffle(batches)
+        for batch in batches:
+            yield self.batch(batch, rng, hide=shuffle)
 
     def steps(self, size: int) -> int:
         return max(1, len(self.studies) // size)
