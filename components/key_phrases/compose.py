@@ -153,9 +153,7 @@ def _same_thing(group: Group) -> tuple[tuple[str, ...], Polarity, frozenset[str]
     return group.head.words, group.status, frozenset(words & (SIDES | ZONES))
 
 
-def compose(
-    graph: Mapping[str, Any], *, policy: Policy, keep_bare: bool = False
-) -> list[KeyPhrase]:
+def compose(graph: Mapping[str, Any], *, policy: Policy, keep_bare: bool = False) -> list[KeyPhrase]:
     """Compose the key phrases of one graph, in reading order, the longest of those that say the same.
 
     keep_bare: keep a device word or a change word that stands alone ("pacemaker", "unchanged").

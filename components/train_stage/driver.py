@@ -8,6 +8,7 @@ its name: the same work has the same name and storage.
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -130,12 +131,18 @@ def work(config: dict[str, Any]) -> None:
     bar.close()
 
 
+def say(line: str) -> None:
+    """Write a line that Ray carries to the driver. Ray Train's own `print` would show it twice."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 class WholeLines:
     """A stream for progress bars that are read line by line, as everything that Ray carries to the driver is."""
 
     def write(self, text: str) -> None:
         if line := text.strip("\r\n\x1b[A "):
-            print(line, flush=True)
+            say(line)
 
     def flush(self) -> None:
         """Nothing waits here."""
@@ -172,7 +179,7 @@ def report(progress: Progress, save: Callable[[Path], None], worker: Worker) -> 
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder))
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
-    print(  # Ray carries a worker's output to the driver's
+    say(
         f"stage={progress.stage} epoch={progress.epoch}/{progress.epochs} train_loss={progress.train_loss:.4f} "
         f"validation_loss={progress.validation_loss:.4f} stage_loss={progress.stage_loss:.4f}"
     )
