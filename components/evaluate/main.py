@@ -37,20 +37,21 @@ def run(
     """Write predictions.jsonl, table.md, report.html and, last, evaluation.json below `out_uri`; return the evaluation.
 
     checkpoints: addresses of the arms "full", "s1_lora" and "s1"; "full" must be there.
+    What is there already, of the same data, checkpoints and code, is returned as it is.
     """
     _check(checkpoints)
     store = store or ObjectStore.from_env()
+    source = {"dataset_uri": dataset_uri, "checkpoints": checkpoints, "git_commit": git_commit()}
+    if (found := _finished(store, out_uri, source)) is not None:
+        return found
     manifest = read_manifest(store, dataset_uri)
     data = _read(store, dataset_uri)
     texts, drafts = write_all(store, checkpoints, data, load)
     predictions = _predictions(data, texts)
     evaluation = evaluate(data, texts, drafts)
-    evaluation["protocol"] |= {
-        "dataset_uri": dataset_uri,
+    evaluation["protocol"] |= source | {
         "dataset_digest": manifest.digest,
-        "checkpoints": checkpoints,
         "predictions_sha256": sha256_bytes(predictions),
-        "git_commit": git_commit(),
         "libraries": library_versions(),
         "created_at": now_utc().isoformat(),
     }
@@ -63,6 +64,15 @@ def run(
         "evaluate studies=%d %s=%s evidence=%s", len(data.test), scores.HEADLINE, full, evaluation["evidence"]["status"]
     )
     return evaluation
+
+
+def _finished(store: ObjectStore, out_uri: str, source: dict[str, Any]) -> dict[str, Any] | None:
+    """The evaluation below `out_uri`, if it is of this source. Code that no commit names may have changed: no reuse."""
+    uri = join_uri(out_uri, "evaluation.json")
+    if source["git_commit"].endswith(("unknown", "-dirty")) or not store.exists(uri):
+        return None
+    evaluation: dict[str, Any] = json.loads(store.get_bytes(uri))
+    return evaluation if source.items() <= evaluation["protocol"].items() else None
 
 
 def _read(store: ObjectStore, dataset_uri: str) -> Data:

@@ -14,12 +14,16 @@ LIBRARIES = ("torch", "transformers", "peft", "ray", "numpy", "pyarrow", "pydico
 
 
 def git_commit() -> str:
-    """The commit of the running code: `S2D_GIT_COMMIT` (set in images), else what git says, else "unknown"."""
+    """The commit of the running code: `S2D_GIT_COMMIT` (set in images), else what git says, else "unknown".
+
+    Code with uncommitted changes gets "-dirty" behind it: nobody else has that code.
+    """
     if commit := os.environ.get("S2D_GIT_COMMIT"):
         return commit
     here = Path(__file__).resolve().parent
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        head = subprocess.run(describe, cwd=here, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     return head.stdout.strip() if head.returncode == 0 else "unknown"

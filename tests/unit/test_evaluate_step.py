@@ -179,6 +179,27 @@ def test_the_same_inputs_give_the_same_evaluation(store: ObjectStore, dataset_ur
     assert again["protocol"]["predictions_sha256"] == seeing["protocol"]["predictions_sha256"]
 
 
+def test_only_an_evaluation_of_the_same_code_is_used_again(
+    store: ObjectStore, dataset_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+
+    def load(folder: Path) -> SeeingGenerator:
+        loaded.append(folder)
+        return SeeingGenerator()
+
+    for commit, loads in (
+        ("a" * 40, 3),
+        ("a" * 40, 3),
+        ("b" * 40, 6),
+        ("b" * 40 + "-dirty", 9),
+        ("b" * 40 + "-dirty", 12),
+    ):
+        monkeypatch.setenv("S2D_GIT_COMMIT", commit)
+        evaluate(store, dataset_uri, load, "reuse")
+        assert len(loaded) == loads, commit
+
+
 def test_nobody_keeps_the_own_image_and_the_choice_is_repeatable(studies: list[Study]) -> None:
     patients = [s.patient_id for s in studies]
     chosen = other_patients(patients, seed=1)
