@@ -1,13 +1,12 @@
 """`python -m components.evaluate --help`"""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from components.evaluate.main import run
 from components.evaluate.table import format_table
-from model.errors import S2DError
+from components.shared.step import run_step
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,15 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--s1-lora-uri", help="checkpoint of the control that saw images alone")
     parser.add_argument("--out-uri", required=True, help="folder for evaluation.json, predictions.jsonl, report.html")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     named = {"full": options.full_uri, "s1": options.s1_uri, "s1_lora": options.s1_lora_uri}
-    try:
-        evaluation = run(options.dataset_uri, {arm: uri for arm, uri in named.items() if uri}, options.out_uri)
-    except S2DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(format_table(evaluation))
-    return 0
+    checkpoints = {arm: uri for arm, uri in named.items() if uri}
+    return run_step(lambda: format_table(run(options.dataset_uri, checkpoints, options.out_uri)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """`python -m components.preprocess --help`"""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from typing import get_args
 
 from components.preprocess.main import SOURCES, run
-from model.errors import S2DError
+from components.shared.step import run_step
 from model.records import ReferencePolicy
 
 
@@ -23,13 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--reference-policy", default="", choices=get_args(ReferencePolicy), help="default: the preset's"
     )
     o = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    try:
-        print(run(o.data_root, o.source, o.out_prefix, o.name, o.preset, o.reference_policy))
-    except S2DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_step(lambda: run(o.data_root, o.source, o.out_prefix, o.name, o.preset, o.reference_policy))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """`python -m components.register --help`"""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 
 from components.register.main import run
-from model.errors import S2DError
+from components.shared.step import run_step
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,15 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out-prefix", required=True, help="where models are kept, such as s3://s2d")
     parser.add_argument("--allow-failed-gate", action="store_true", help="register all the same; the manifest says so")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; the last one is reported
-    gate = "record" if options.allow_failed_gate else "enforce"
-    try:
-        print(run(options.checkpoint_uri, options.dataset_uri, options.evaluation_uri, options.out_prefix, gate))
-    except S2DError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    o, gate = options, "record" if options.allow_failed_gate else "enforce"
+    return run_step(lambda: run(o.checkpoint_uri, o.dataset_uri, o.evaluation_uri, o.out_prefix, gate))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,6 @@ python -m components.train_stage --stage 2 --dataset-uri s3://... --parent-uri s
 
 import os
 
-import click
-
 from components.shared.ray_job import run_ray_job
 from components.shared.storage import ObjectStore
 from components.train_stage.spec import StageRun, stage_of
@@ -52,17 +50,3 @@ def train(
     else:
         raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
     return run.checkpoint_uri
-
-
-@click.command(help=__doc__)
-@click.option("--stage", type=click.IntRange(1, 3), required=True, help="Stage of the curriculum.")
-@click.option("--dataset-uri", required=True, help="Data set with key phrases, s3://...")
-@click.option("--parent-uri", default="", help="Checkpoint of the stage before; none for stage 1.")
-@click.option("--run-uri", required=True, help="Folder of the run; the same folder resumes.")
-@click.option("--preset", default="tiny", show_default=True, help="Preset name or YAML file.")
-@click.option("--epochs", type=int, required=True, help="Passes over the training studies.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Ray Train workers.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--image-only", is_flag=True, help="The control: LoRA on images alone.")
-def command(*, image_only: bool, **options: object) -> None:
-    click.echo(train(arm="image_only" if image_only else "full", **options))  # type: ignore[arg-type]
