@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name everyone knows)
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from model.config import FrozenModel, VisionConfig
@@ -48,16 +49,22 @@ def freeze(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def load_pretrained(loader: type, choice: FrozenModel, **kwargs: object) -> nn.Module:
-    """Load a frozen model. One line says what to fetch when the weights are not to be had."""
-    disable_progress_bar()
+def require(choice: FrozenModel) -> None:
+    """Raise ConfigError, which says what to fetch, unless the model's weights can be had. Reads no weights."""
     try:
-        loaded: nn.Module = loader.from_pretrained(locate(choice), revision=choice.revision, **kwargs)  # type: ignore[attr-defined]
+        cached_file(locate(choice), "config.json", revision=choice.revision)
     except OSError as error:
         raise ConfigError(
             f"the weights of {choice.source} are not here: download them from their hub (some are gated by their "
             "owners) and set the preset's `source` to that folder"
         ) from error
+
+
+def load_pretrained(loader: type, choice: FrozenModel, **kwargs: object) -> nn.Module:
+    """Load a frozen model. One line says what to fetch when the weights are not to be had."""
+    disable_progress_bar()
+    require(choice)
+    loaded: nn.Module = loader.from_pretrained(locate(choice), revision=choice.revision, **kwargs)  # type: ignore[attr-defined]
     return loaded
 
 

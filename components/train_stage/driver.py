@@ -29,8 +29,9 @@ from components.shared.storage import ObjectStore, join_uri, split_uri
 from components.train_stage.spec import StageRun
 from model import checkpoint
 from model.checkpoint import CheckpointManifest, frozen_digests
-from model.config import StageConfig
+from model.config import StageConfig, load_preset
 from model.curriculum import Stage, stage_named
+from model.encoders import require
 from model.errors import ManifestError, PlatformError
 from model.s2d_align import S2DAlign
 from model.training import Progress, Resume, StudyBatches, Worker, train_stage
@@ -74,6 +75,9 @@ def fit(run: StageRun) -> None:
 
 def check_inputs(run: StageRun, store: ObjectStore) -> None:
     """Refuse what cannot work before anything is started: one line here instead of traces from every worker."""
+    preset = load_preset(run.preset)
+    for choice in (preset.vision, preset.text, preset.decoder):
+        require(choice)
     read_manifest(store, run.dataset_uri)
     if run.parent_uri:
         with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model.config import PRESETS, load_preset
+from model.config import PRESETS, FrozenModel, load_preset
+from model.encoders import require
 from model.errors import ConfigError
 
 
@@ -38,6 +39,14 @@ def test_a_wrong_preset_is_refused_with_the_place(tmp_path: Path, change: dict[s
     path.write_text(yaml.safe_dump(load_preset("tiny").model_dump() | change))
     with pytest.raises(ConfigError, match=why):
         load_preset(str(path))
+
+
+@pytest.mark.parametrize("source", ["nobody/no-such-model", "/no/such/folder", "stand_in:nothing"])
+def test_weights_that_are_not_there_are_named_in_one_line(source: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        require(FrozenModel(source=source))
+    assert source in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "huge", "no/such.yaml"])
