@@ -37,8 +37,8 @@ class DemoSizes:
     patients: int = 900  # about 2,000 studies
     data_seed: int = 1
     stage1_epochs: int = 4
-    stage2_epochs: int = 4
-    stage3_epochs: int = 4
+    stage2_epochs: int = 3
+    stage3_epochs: int = 3
     train_seed: int = 0
     train_workers: int = 2
     release_gate: str = "enforce"

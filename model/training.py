@@ -163,7 +163,7 @@ def train_stage(
     assumed: Assumed = model.preset.assumed
     model.prepare(stage)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=assumed.weight_decay)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=assumed.weight_decay, fused=True)
     if resume.optimizer is not None:
         optimizer.load_state_dict(resume.optimizer)
     wrapped = wrap(model)
