@@ -29,7 +29,7 @@ OBSERVATIONS: tuple[str, ...] = (
 
 Split = Literal["train", "validate", "test"]
 Polarity = Literal["present", "absent", "uncertain"]
-ReferencePolicy = Literal["prior_only", "nearest", "any", "none"]
+ReferencePolicy = Literal["prior_only", "nearest", "any", "similar", "none"]
 Labels = dict[str, int | None]  # observation name -> 1 positive, 0 negative, -1 uncertain, None not mentioned
 
 

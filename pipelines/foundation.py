@@ -18,12 +18,12 @@ import torch
 from tqdm import tqdm
 
 from components.evaluate.clinical import micro_f1
-from components.evaluate.labeler import LABELER, label
 from components.key_phrases.compose import compose
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.render import render
 from components.preprocess.phantom.state import GENERATOR, Finding, StudyState
+from components.shared.labeler import LABELER, label
 from components.shared.lineage import git_commit, library_versions, sha256_file
 from model import foundation
 from model.config import Preset, load_preset

@@ -7,7 +7,7 @@ import numpy as np
 
 from components.evaluate.clinical import micro_f1
 from components.evaluate.generate import prior_of
-from components.evaluate.labeler import label, split_sentences
+from components.shared.labeler import label, split_sentences
 from model.records import OBSERVATIONS, Labels, Study
 
 ALL_NORMAL = (

@@ -6,8 +6,8 @@ from typing import Any
 
 from components.evaluate import clinical, grounding, scores, statistics
 from components.evaluate.guards import guard_metrics
-from components.evaluate.labeler import LABELER, label
 from components.evaluate.nlg import TEXT_PROFILE
+from components.shared.labeler import LABELER, label
 from model.generation import Draft
 from model.records import Study
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from components.evaluate import statistics
-from components.evaluate.labeler import sided_mentions
 from components.evaluate.maps import METRICS, RESOLUTION, map_metrics, normalised, read_mask, upsample
 from components.evaluate.statistics import Sums
+from components.shared.labeler import sided_mentions
 from model.generation import Draft
 from model.records import Region, Study
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from components.evaluate.labeler import sided_mentions, split_sentences
+from components.shared.labeler import sided_mentions, split_sentences
 
 _CHANGE = re.compile(
     r"\b(?:compared (?:to|with)|prior|previous\w*|unchanged|stable|again|new|newly|increas\w+|decreas\w+|improv\w+"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from components.evaluate.labeler import label, sided_mentions
 from components.evaluate.table import COLUMNS, cell, control_line, evidence_line, guard_line, protocol_text
+from components.shared.labeler import label, sided_mentions
 from model.generation import Draft, DraftSentence
 from model.radiograph import decode_png
 from model.records import Study

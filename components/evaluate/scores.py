@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluate import clinical, nlg, statistics
-from components.evaluate.labeler import label
 from components.evaluate.statistics import Sums
+from components.shared.labeler import label
 from model.records import OBSERVATIONS, Labels
 
 HEADLINE = "rule_micro_f1_14_u1"  # the labeler's family stands in every key that rests on it

@@ -10,7 +10,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from components.evaluate import clinical, nlg, scores, statistics
 from components.evaluate.guards import guard_metrics, laterality
-from components.evaluate.labeler import label
+from components.shared.labeler import label
 
 PAIRS = [
     (

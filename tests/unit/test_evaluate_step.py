@@ -15,10 +15,10 @@ from components.evaluate.__main__ import main as command_line
 from components.evaluate.artifacts import write_artifacts
 from components.evaluate.clinical import micro_f1
 from components.evaluate.generate import other_patients
-from components.evaluate.labeler import label, split_sentences
 from components.evaluate.main import run
 from components.evaluate.table import format_table
 from components.shared.dataset import write_dataset
+from components.shared.labeler import label, split_sentences
 from components.shared.storage import ObjectStore
 from model.errors import ConfigError, DataError
 from model.generation import Draft, DraftSentence

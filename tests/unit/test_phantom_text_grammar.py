@@ -5,11 +5,11 @@ from datetime import datetime
 
 import pytest
 
-from components.evaluate.labeler import label
 from components.preprocess.phantom import sentences
 from components.preprocess.phantom.grammar import PhantomReport, write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import Finding, StudyState
+from components.shared.labeler import label
 from model.errors import DataError
 from model.records import OBSERVATIONS
 

@@ -1,7 +1,7 @@
 """The rule labeler: a report's 14 CheXpert observations, without model weights."""
 
-from components.evaluate.labeler.laterality import SidedMention, sided_mentions, sides_of
-from components.evaluate.labeler.rules import BLOCKER, LABELER, Mention, label, mentions, split_sentences
+from components.shared.labeler.laterality import SidedMention, sided_mentions, sides_of
+from components.shared.labeler.rules import BLOCKER, LABELER, Mention, label, mentions, split_sentences
 
 __all__ = [
     "BLOCKER",

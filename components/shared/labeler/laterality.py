@@ -3,8 +3,8 @@
 import re
 from typing import NamedTuple
 
-from components.evaluate.labeler.rules import BLOCKER, mentions, split_sentences
-from components.evaluate.labeler.scope import sentence_of
+from components.shared.labeler.rules import BLOCKER, mentions, split_sentences
+from components.shared.labeler.scope import sentence_of
 
 _SIDES = re.compile(r"\b(right|left|bilateral|both|bibasilar|biapical)", re.IGNORECASE)
 _BOTH = frozenset({"right", "left"})

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from components.evaluate.labeler import label, mentions
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
+from components.shared.labeler import label, mentions
 from model.records import OBSERVATIONS
 
 CARDIO, EC, LESION, OPACITY, EDEMA = (

@@ -9,8 +9,8 @@ import re
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from components.evaluate.labeler.phrases import BLOCKERS, FAMILIES, NEUTRAL_FAMILIES, ORIGINAL_EXTRA, UNMENTIONS
-from components.evaluate.labeler.scope import Cue, Sentence, sentence_of
+from components.shared.labeler.phrases import BLOCKERS, FAMILIES, NEUTRAL_FAMILIES, ORIGINAL_EXTRA, UNMENTIONS
+from components.shared.labeler.scope import Cue, Sentence, sentence_of
 from model.records import OBSERVATIONS, Labels
 
 LABELER = "rules@0.1.0"

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from components.evaluate.labeler.triggers import (
+from components.shared.labeler.triggers import (
     COORDINATORS,
     EXPLAINS,
     FINITE_VERBS,
