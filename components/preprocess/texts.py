@@ -4,7 +4,7 @@ import codecs
 
 
 def unwrap(text: str | None) -> str | None:
-    """Join all lines and runs of white space to single spaces; nothing else is touched. None stays None, "" stays ""."""
+    """Join lines and runs of white space to single spaces; nothing else is touched. None stays None, "" stays ""."""
     return None if text is None else " ".join(text.split())
 
 
