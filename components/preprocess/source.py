@@ -10,7 +10,11 @@ from typing import Any, Literal, Protocol
 
 from model.records import Split
 
-View = Literal["PA", "AP", "LATERAL", ""]  # "": no table and no header names it
+SOURCES = ("mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-folder", "phantom")
+
+# "FRONTAL": said to be frontal, PA or AP is not said (order of preference: PA, AP, FRONTAL); its Study.view is "unknown".
+# "": no table and no header names a view.
+View = Literal["PA", "AP", "FRONTAL", "LATERAL", ""]
 
 # Why a study is left out. A rule leaves it out of every data set made this way; a problem is damage that somebody can
 # mend, and counts against --max-excluded.
