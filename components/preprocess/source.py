@@ -12,7 +12,7 @@ from model.records import Split
 
 SOURCES = ("mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-folder", "phantom")
 
-# "FRONTAL": said to be frontal, PA or AP is not said (order of preference: PA, AP, FRONTAL); its Study.view is "unknown".
+# "FRONTAL": named frontal, but neither PA nor AP (order of preference: PA, AP, FRONTAL); its Study.view is "unknown".
 # "": no table and no header names a view.
 View = Literal["PA", "AP", "FRONTAL", "LATERAL", ""]
 
