@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.preprocess.__main__ import prepare
 from model.errors import ConfigError, DataError, S2DError
 
 if TYPE_CHECKING:
     from local.platform import ProcessStatus
+
+LAYOUTS = ("mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-folder")
 
 
 class InOrder(click.Group):
@@ -101,15 +104,64 @@ def data() -> None:
 
 
 @data.command("make-phantom")
-@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--patients", default=900, show_default=True, help="Patients; each has one to four studies.")
+@click.option(
+    "--layout", default="mimic-cxr", show_default=True, type=click.Choice(LAYOUTS), help="Layout of the files."
+)
+@click.option("--patients", default=900, show_default=True, help="Patients; each has one to five studies.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything drawn; below 900.")
-def make_phantom_command(out: Path, patients: int, seed: int) -> None:
-    """Write phantom radiographs with reports and exact truth to OUT, in the MIMIC-CXR layout."""
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
+def make_phantom_command(layout: str, patients: int, seed: int, out: Path) -> None:
+    """Write phantom radiographs with reports and exact truth, in the layout of a real data set.
+
+    The same seed gives the same studies in every layout. Open-i has one study per patient, so iu-xray has too.
+    """
     from components.preprocess.phantom.make import make_phantom
 
-    make_phantom(out, patients=patients, seed=seed)
+    make_phantom(out, patients=patients, seed=seed, layout=layout)
     click.echo(out)
+
+
+@data.command("prepare", params=prepare.params, help=prepare.help, epilog=prepare.epilog)
+def prepare_command(**options: Any) -> None:
+    from local.platform import platform_environment
+
+    if not os.environ.get("AWS_S3_ENDPOINT"):
+        os.environ.update(platform_environment())
+    assert prepare.callback is not None
+    prepare.callback(**options)
+
+
+@cli.command("export")
+@click.argument("uri")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--acknowledge", default="", help="Name of the use agreement, when one restricts what is exported.")
+def export_command(uri: str, folder: Path, acknowledge: str) -> None:
+    """Copy a data set, checkpoint or model version out of the object store.
+
+    URI is its address, FOLDER where the copy goes. What is under a use agreement leaves only when its name is said.
+    """
+    from components.shared.export import export
+    from components.shared.storage import ObjectStore
+    from local.platform import platform_environment
+
+    if not os.environ.get("AWS_S3_ENDPOINT"):
+        os.environ.update(platform_environment())
+    click.echo(export(ObjectStore.from_env(), uri, folder, acknowledge))
+
+
+@cli.group(cls=InOrder)
+def bench() -> None:
+    """Measure this machine: ratios to a plain way of doing the same, each with its gate."""
+
+
+@bench.command("data")
+@click.option("--repeats", default=7, show_default=True, help="Interleaved repetitions.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+def bench_data(repeats: int, json_file: Path | None) -> None:
+    """Reading radiographs and finished shards, beside plain loops over the same files."""
+    from bench.data import run
+
+    click.echo(run(repeats=repeats, json_file=json_file))
 
 
 @cli.group(cls=InOrder)

@@ -61,7 +61,7 @@ def run_demo(
             os.environ.update(platform.platform_environment(home))
         data_root = home / "data" / f"phantom-{sizes.patients}-{sizes.data_seed}"
         with steps.step("make phantom radiographs with reports"):
-            make_phantom(data_root, patients=sizes.patients, seed=sizes.data_seed)
+            make_phantom(data_root, patients=sizes.patients, seed=sizes.data_seed, population="independent")
         arguments = pipeline_arguments(data_root, sizes)
         run = name_run(arguments)
         with steps.step("run the pipeline: preprocess to deploy"):

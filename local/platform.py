@@ -110,7 +110,7 @@ def _load_deployed(home: Path) -> None:
     if not (folder / "manifest.json").exists():
         store.get_tree(join_uri(uri), folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    server.load(folder, manifest["image_size"])
+    server.load(folder, manifest["image_size"], manifest.get("equalize", "none"))
 
 
 def _status(home: Path) -> list[ProcessStatus]:

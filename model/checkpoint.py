@@ -42,6 +42,7 @@ class CheckpointManifest(BaseModel):
     dataset_digest: str = ""
     dataset_name: str = ""
     synthetic: bool = False
+    use_agreement: str = ""  # that restricts the data, and with them these weights; "" when nothing does
     git_commit: str = "unknown"
     libraries: dict[str, str] = {}
     metrics: dict[str, float] = {}

@@ -4,16 +4,16 @@ import json
 
 import numpy as np
 
-from model.radiograph import encode_png, read_radiograph
+from model.radiograph import Equalize, encode_png, read_radiograph
 
 
-def read(payload: bytes, image_size: int) -> tuple[np.ndarray, bytes]:
+def read(payload: bytes, image_size: int, equalize: Equalize = "none") -> tuple[np.ndarray, bytes]:
     """Read an encoded radiograph.
 
     Returns the pixels, uint8 (image_size, image_size), and the intake notes as JSON: view, warnings and technical
     attributes. Raises RadiographError.
     """
-    radiograph = read_radiograph(bytes(payload), image_size)
+    radiograph = read_radiograph(bytes(payload), image_size, equalize=equalize)
     intake = {"view": radiograph.view, "warnings": list(radiograph.warnings), "meta": radiograph.meta}
     return np.ascontiguousarray(radiograph.pixels), json.dumps(intake).encode()
 

@@ -28,7 +28,7 @@ def serve(store: ObjectStore, model_uri: str) -> str:
     version = model_uri.rstrip("/").rsplit("/", 1)[-1]
     folder = store.get_tree(model_uri, Path(os.environ.get("S2D_HOME", ".s2d")).resolve() / "models" / version)
     manifest = json.loads((folder / "manifest.json").read_text())
-    ModelServer(address).load(folder, manifest["image_size"])
+    ModelServer(address).load(folder, manifest["image_size"], manifest.get("equalize", "none"))
     smoke(address, manifest["sha256"])
     return f"http://{address}/v2/models/{ENSEMBLE}"
 

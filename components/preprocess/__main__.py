@@ -1,29 +1,68 @@
-"""`python -m components.preprocess --help`"""
+"""`python -m components.preprocess --help`, which is also `s2d data prepare`."""
 
-import argparse
 import sys
-from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
-from components.preprocess.main import SOURCES, run
+import click
+
+from components.preprocess.source import SOURCES
 from components.shared.step import run_step
 from model.records import ReferencePolicy
 
+EXAMPLES = """\b
+Examples:
+  MIMIC-CXR-JPG, as downloaded:
+    s2d data prepare --source mimic-cxr-jpg --root mimic-cxr-jpg/2.1.0 --out s3://s2d --preset paper
+  A hospital's folder; S2D_PSEUDONYM_KEY holds the secret of the pseudonyms:
+    s2d data prepare --source dicom-folder --root export --reports export/reports.csv --out s3://s2d
+  Phantoms, in whatever layout they were made:
+    s2d data prepare --source phantom --root phantom --out s3://s2d
+"""
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m components.preprocess")
-    parser.description = "Read radiographs and reports, and write them as a data set into the object store."
-    parser.add_argument("--data-root", required=True, help="folder with the data, or an s3:// prefix")
-    parser.add_argument("--source", default="mimic-cxr", choices=SOURCES, help="layout of the folder")
-    parser.add_argument("--out-prefix", required=True, help="where data sets are kept, such as s3://s2d")
-    parser.add_argument("--name", default="", help="name of the data set; default: phantom, or the source")
-    parser.add_argument("--preset", default="tiny", help="preset whose image size is used")
-    parser.add_argument(
-        "--reference-policy", default="", choices=get_args(ReferencePolicy), help="default: the preset's"
-    )
-    o = parser.parse_args(arguments)
-    return run_step(lambda: run(o.data_root, o.source, o.out_prefix, o.name, o.preset, o.reference_policy))
+
+@click.command(epilog=EXAMPLES)
+@click.option(
+    "--source",
+    default="",
+    type=click.Choice(["", *SOURCES]),
+    metavar="NAME",
+    help=f"Layout of the data: {', '.join(SOURCES)}.  [default: recognised by its files]",
+)
+@click.option("--root", required=True, help="Folder, s3:// prefix, or (dicom-folder) address of a DICOMweb server.")
+@click.option("--out", "out_prefix", required=True, help="Where data sets are kept, such as s3://s2d.")
+@click.option("--name", default="", help="Name of the data set.  [default: the source's]")
+@click.option("--preset", default="tiny", show_default=True, help="Preset whose image size is used.")
+@click.option(
+    "--reference-policy",
+    default="",
+    type=click.Choice(["", *get_args(ReferencePolicy)]),
+    metavar="|".join(get_args(ReferencePolicy)),
+    help="Which other report is the reference of stages 2 and 3."
+    "  [default: the preset's; similar where patients have no history]",
+)
+@click.option("--radgraph", default="", help="MIMIC: the published MIMIC-CXR_graphs.json, a name below the root.")
+@click.option("--sectioner", default="", help="MIMIC: mimic_official or strict_plus.  [default: mimic_official]")
+@click.option(
+    "--reports", default="", help="DICOM: the texts, as a CSV table or FHIR DiagnosticReports (ndjson, JSON)."
+)
+@click.option("--deidentified", is_flag=True, help="DICOM: the data are de-identified already; keep their ids.")
+@click.option("--equalize", default="", help="DICOM: none, or mimic_jpg for grey values as in MIMIC-CXR-JPG.")
+@click.option("--seed", default=0, show_default=True, help="Seed of splits and of the reference policy `any`.")
+@click.option("--workers", default=0, help="Processes that read radiographs.  [default: one per core]")
+@click.option("--max-excluded", default=0.05, show_default=True, help="Share of damaged studies that is put up with.")
+@click.option("--acknowledge", default="", help="Name of the use agreement, to write to a bucket that anyone can read.")
+def prepare(**options: Any) -> None:
+    """Read radiographs and reports, check them, and write one data set.
+
+    Prints the address of the data set. Beside its shards lie data_report.html and excluded.csv, which says of every
+    study that was left out why. An interrupted run goes on where it stopped; the same input gives the same address.
+    """
+    from components.preprocess.main import Request, run
+
+    status = run_step(lambda: run(Request(**options)))
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    prepare(prog_name="python -m components.preprocess")

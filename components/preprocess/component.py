@@ -10,24 +10,45 @@ def preprocess(
     data_root: str,
     out_prefix: str,
     dataset: dsl.Output[dsl.Dataset],
+    data_report: dsl.Output[dsl.HTML],
     preset: str = "paper",
-    source: str = "mimic-cxr",
-    name: str = "",
+    source: str = "",
     reference_policy: str = "",
+    radgraph: str = "",
+    reports: str = "",
+    deidentified: bool = False,
+    equalize: str = "",
+    max_excluded: float = 0.05,
 ) -> str:
-    """Read radiographs and reports, write them as a data set, and return its address.
+    """Read radiographs and reports, write them as one verified data set, and return its address.
 
     Args:
-        data_root: Folder of the radiographs and reports, or an s3:// prefix that holds it.
+        data_root: Folder, s3:// prefix, or address of a DICOMweb server that holds the radiographs and reports.
         out_prefix: Bucket and prefix below which data sets are kept.
         dataset: The data set, for the lineage.
-        preset: Preset of the model, which gives the size of the images: "paper" or "tiny".
-        source: Layout of the folder: "mimic-cxr".
-        name: Name of the data set. Empty takes "phantom" for synthetic data, else the source.
-        reference_policy: Which other report of a patient is the reference: "prior_only", "nearest", "any" or "none".
-            Empty takes the preset's.
+        data_report: Counts, exclusions, prevalence and examples of the data set.
+        preset: Preset of the model, which gives the size of the images. "paper" or "tiny".
+        source: "mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-folder". Empty recognises the layout.
+        reference_policy: Which other report is the reference. "prior_only", "nearest", "any", "similar" or "none".
+        radgraph: MIMIC only, the published graphs. A name below the root.
+        reports: DICOM only, the texts as a CSV table or FHIR DiagnosticReports.
+        deidentified: DICOM only, whether the data are de-identified already.
+        equalize: DICOM only. "none", or "mimic_jpg" for grey values as in MIMIC-CXR-JPG.
+        max_excluded: Share of damaged studies that is put up with.
     """
-    from components.preprocess.main import run
+    from components.preprocess.artifacts import run_and_show
 
-    dataset.uri = run(data_root, source, out_prefix, name, preset, reference_policy)
-    return dataset.uri
+    return run_and_show(
+        dataset,
+        data_report,
+        root=data_root,
+        out_prefix=out_prefix,
+        preset=preset,
+        source=source,
+        reference_policy=reference_policy,
+        radgraph=radgraph,
+        reports=reports,
+        deidentified=deidentified,
+        equalize=equalize,
+        max_excluded=max_excluded,
+    )

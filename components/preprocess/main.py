@@ -1,69 +1,74 @@
-"""Turn a source of radiographs and reports into a data set."""
+"""Turn a source of radiographs and reports into one verified data set."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 from typing import cast, get_args
 
-from components.preprocess.mimic_cxr import read_tree
-from components.preprocess.sections import Mode
-from components.shared.dataset import write_dataset
+from components.preprocess.prepare import PrepareSettings, prepare
+from components.preprocess.references import default_policy
+from components.preprocess.sources import SourceOptions, open_source
+from components.shared.agreement import check_destination
 from components.shared.storage import ObjectStore, split_uri
 from model.config import load_preset
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError
+from model.radiograph import Equalize
 from model.records import ReferencePolicy
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("mimic-cxr",)
-SECTIONER: Mode = "mimic_official"
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person or the pipeline asks for. An empty string or 0 means: choose for me."""
+
+    source: str
+    root: str
+    out_prefix: str
+    name: str = ""
+    preset: str = "tiny"
+    reference_policy: str = ""
+    equalize: str = ""
+    seed: int = 0
+    workers: int = 0
+    max_excluded: float = 0.05
+    radgraph: str = ""
+    sectioner: str = ""
+    reports: str = ""
+    deidentified: bool = False
+    acknowledge: str = ""
 
 
-def run(data_root: str, source: str, out_prefix: str, name: str, preset: str, reference_policy: str) -> str:
-    """Write the data set below `out_prefix` and return its address.
-
-    data_root: a folder, or an s3:// prefix that holds one.  name: of the data set; "" takes "phantom" for synthetic
-    data, else the source.  preset: gives the size of the images.  reference_policy: "" takes the preset's.
-    """
-    if source not in SOURCES:
-        raise ConfigError(f"there is no source {source!r}; use one of {', '.join(SOURCES)}")
-    settings = load_preset(preset)
-    policy = _policy(reference_policy or settings.assumed.reference_policy)
-    store = ObjectStore.from_env()
-    store.check(split_uri(out_prefix)[0])
-    with _local(data_root, store) as root:
-        tree = read_tree(root, image_size=settings.image_size, policy=policy, sectioner=SECTIONER)
-    config = {"sectioner": SECTIONER, "reference_policy": policy, "references": tree.references, "fit": "pad"}
-    uri = write_dataset(
-        store,
-        out_prefix,
-        name or ("phantom" if tree.synthetic else source),
-        tree.studies,
-        source=source,
-        config=config,
-        excluded=tree.excluded,
-        image_size=settings.image_size,
+def run(request: Request) -> str:
+    """Write the data set below `out_prefix` and return its address."""
+    preset = load_preset(request.preset)
+    options = SourceOptions(
+        radgraph=request.radgraph,
+        sectioner=request.sectioner,
+        reports=request.reports,
+        deidentified=request.deidentified,
     )
-    log.info("preprocess studies=%d excluded=%s uri=%s", len(tree.studies), tree.excluded, uri)
+    source = open_source(request.source, request.root, options)
+    store = ObjectStore.from_env()
+    store.check(split_uri(request.out_prefix)[0])
+    about = source.about()
+    check_destination(store, request.out_prefix, about.use_agreement, request.acknowledge)
+    policy = request.reference_policy or default_policy(about.has_history, preset.assumed.reference_policy)
+    settings = PrepareSettings(
+        out_prefix=request.out_prefix,
+        name=request.name or ("phantom" if about.synthetic else about.name),
+        preset=preset,
+        policy=cast(ReferencePolicy, _one_of("reference policy", policy, get_args(ReferencePolicy))),
+        equalize=cast(Equalize, _one_of("equalize", request.equalize or "none", get_args(Equalize))),
+        seed=request.seed,
+        workers=request.workers,
+        max_excluded=request.max_excluded,
+    )
+    uri = prepare(source, store, settings)
+    log.info("preprocess source=%s policy=%s uri=%s", about.name, policy, uri)
     return uri
 
 
-def _policy(name: str) -> ReferencePolicy:
-    if name not in get_args(ReferencePolicy):
-        raise ConfigError(f"there is no reference policy {name!r}; use one of {', '.join(get_args(ReferencePolicy))}")
-    return cast(ReferencePolicy, name)
-
-
-@contextmanager
-def _local(data_root: str, store: ObjectStore) -> Iterator[Path]:
-    """The data as a folder; what lies in the object store is downloaded for as long as it is needed."""
-    if data_root.startswith("s3://"):
-        with TemporaryDirectory(prefix="s2d-data-") as folder:
-            yield store.get_tree(data_root, Path(folder))
-        return
-    root = Path(data_root)
-    if not root.is_dir():
-        raise DataError(f"{data_root} is not a folder; give the folder that holds files/ and the tables")
-    yield root
+def _one_of(what: str, name: str, names: tuple[str, ...]) -> str:
+    if name not in names:
+        raise ConfigError(f"there is no {what} {name!r}; use one of {', '.join(names)}")
+    return name

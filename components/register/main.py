@@ -82,6 +82,8 @@ def provenance(
     return {
         "trained_on": dataset.name,
         "synthetic": dataset.synthetic,
+        "use_agreement": dataset.use_agreement,
+        "equalize": dataset.config.get("equalize", "none"),
         "checkpoint_uri": checkpoint_uri,
         "dataset_digest": dataset.digest,
         "git_commit": git_commit(),

@@ -14,6 +14,10 @@ SYNTHETIC = (
 )
 
 
+def agreement(name: str) -> str:
+    return f"**Trained on data under: {name}.** These weights may go no further than that agreement allows."
+
+
 def model_card(manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
     """Write the card as markdown."""
     gate = manifest["gate"]
@@ -24,6 +28,7 @@ def model_card(manifest: dict[str, Any], evaluation: dict[str, Any]) -> str:
         INTENDED_USE,
         "",
         *([SYNTHETIC, ""] if manifest["synthetic"] else []),
+        *([agreement(manifest["use_agreement"]), ""] if manifest["use_agreement"] else []),
         "## Trained on",
         f"Data set `{manifest['trained_on']}`, digest `{manifest['dataset_digest']}`, preset `{manifest['preset']}`.",
         "",

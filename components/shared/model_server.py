@@ -27,13 +27,15 @@ class ModelServer:
 
     address: str
 
-    def load(self, model_dir: Path, image_size: int) -> dict[str, Any]:
+    def load(self, model_dir: Path, image_size: int, equalize: str = "none") -> dict[str, Any]:
         """Put the model version in `model_dir` into service and return what `describe` says then.
+
+        image_size, equalize: how radiographs are read, as they were for the training data.
 
         `model_dir` is a path as Triton sees it. Raises PlatformError; the version before is then still in service.
         """
         self._load_with(GENERATOR, {"model_dir": str(model_dir)})
-        self._load_with(READER, {"image_size": str(image_size)})
+        self._load_with(READER, {"image_size": str(image_size), "equalize": equalize})
         described = self.describe()
         if described is None:
             raise PlatformError(f"Triton at {self.address} took {model_dir} and then says that no model is deployed")

@@ -215,6 +215,7 @@ def describe(
         dataset_digest=about.digest,
         dataset_name=about.name,
         synthetic=about.synthetic,
+        use_agreement=about.use_agreement,
         git_commit=git_commit(),
         libraries=library_versions(),
     )

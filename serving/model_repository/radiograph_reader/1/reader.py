@@ -16,6 +16,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, Any]) -> None:
         config = json.loads(args["model_config"])
         self.image_size = int(config["parameters"]["image_size"]["string_value"])
+        self.equalize = config["parameters"]["equalize"]["string_value"]
         warm_up(self.image_size)  # here, not by `model_warmup`: an empty image stays what it is, an error
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -24,7 +25,7 @@ class TritonPythonModel:
     def _answer(self, request: Any) -> Any:
         try:
             payload = pb_utils.get_input_tensor_by_name(request, "IMAGE").as_numpy()[0]
-            pixels, intake = read(payload, self.image_size)
+            pixels, intake = read(payload, self.image_size, self.equalize)
         except Exception as error:  # anything that escapes would reach the caller with our source path in it
             code, text = refusal(error)
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, getattr(pb_utils.TritonError, code)))
