@@ -7,10 +7,11 @@ every download is checked against it.
 
 import hashlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -20,12 +21,16 @@ from urllib.parse import urlsplit
 import certifi
 import urllib3
 from minio import Minio
+from minio.commonconfig import CopySource
 from minio.error import InvalidResponseError, S3Error, ServerError
 from tqdm import tqdm
 
 from components.shared.lineage import sha256_bytes, sha256_file
+from components.shared.patience import patiently
+from components.shared.scratch import full_disk_is_said
 from model.errors import ConfigError, StoreDenied, StoreError, StoreMissing, StoreUnreachable
 
+LONG_PATIENCE_S = 90.0  # longer than a restart of the store
 CHUNK_BYTES = 1 << 20
 DOWNLOAD_ATTEMPTS = 3  # a body that breaks off is not retried by urllib3, so it is retried here
 PARALLEL_TRANSFERS = 8
@@ -59,6 +64,7 @@ class ObjectStore:
     access_key: str
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
+    patience_s: float = 0.0  # how long to wait for a store that is away, beyond the few retries of every request
 
     def __post_init__(self) -> None:
         url = urlsplit(self.endpoint)
@@ -88,29 +94,66 @@ class ObjectStore:
                 if error.code not in BUCKET_IS_THERE:  # somebody else made it between the two calls
                     raise
 
+    def patient(self) -> "ObjectStore":
+        """The same store for a long run: it waits while the store is away, restarts included."""
+        return replace(self, patience_s=LONG_PATIENCE_S)
+
+    def is_public(self, bucket: str, prefix: str = "") -> bool:
+        """Say whether anybody can list the bucket, or read what is put below the prefix, without credentials.
+
+        An empty object is written there and removed again: a policy cannot be asked for in all stores, and it need
+        not be the only thing that opens a bucket.
+        """
+        stranger = self._connect(read_timeout_s=10, retries=1, anonymous=True)
+        probe = join_uri(f"s3://{bucket}", prefix, f"public-probe-{uuid.uuid4().hex}")
+        key = split_uri(probe)[1]
+        self.put_bytes(probe, b"")
+        try:
+            tries: list[Callable[[], object]] = [
+                lambda: next(iter(stranger.list_objects(bucket, prefix=key)), None),
+                lambda: stranger.stat_object(bucket, key),
+            ]
+            return any(self._is_allowed(probe, attempt) for attempt in tries)
+        finally:
+            self.remove(probe)
+
+    def _is_allowed(self, uri: str, attempt: Callable[[], object]) -> bool:
+        try:
+            with self._errors(uri):
+                attempt()
+        except StoreDenied:
+            return False
+        return True
+
+    @patiently
     def put_bytes(self, uri: str, data: bytes) -> None:
         bucket, key = split_uri(uri)
         with self._errors(uri):
             self._client.put_object(bucket, key, BytesIO(data), len(data), metadata={"sha256": sha256_bytes(data)})
 
+    @patiently
     def get_bytes(self, uri: str) -> bytes:
         buffer = BytesIO()
         self._download(uri, buffer)
         return buffer.getvalue()
 
+    @patiently
     def put_file(self, uri: str, path: Path) -> None:
         bucket, key = split_uri(uri)
         with self._errors(uri):
             self._client.fput_object(bucket, key, str(path), metadata={"sha256": sha256_file(path)})
 
-    def get_file(self, uri: str, path: Path) -> None:
-        """Download to `path`, which appears only when it is complete and its digest is right."""
+    @patiently
+    def get_file(self, uri: str, path: Path) -> str:
+        """Download to `path`, which appears only when it is complete and its digest is right; return its SHA-256."""
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part-{os.getpid()}")
         try:
-            with part.open("wb") as file:
-                self._download(uri, file)
-            part.replace(path)
+            with full_disk_is_said(path.parent):
+                with part.open("wb") as file:
+                    digest = self._download(uri, file)
+                part.replace(path)
+            return digest
         finally:
             part.unlink(missing_ok=True)
 
@@ -139,6 +182,24 @@ class ObjectStore:
             fetch(last)
         return directory
 
+    @patiently
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the store, with its digest; at most 5 GB."""
+        bucket, key = split_uri(target)
+        with self._errors(source):
+            self._client.copy_object(bucket, key, CopySource(*split_uri(source)))
+
+    @patiently
+    def remove(self, uri: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with self._errors(uri):
+            self._client.remove_object(*split_uri(uri))
+
+    def remove_tree(self, uri: str) -> None:
+        """Remove every object below the folder `uri`."""
+        _each("remove", self.list(uri), self.remove)
+
+    @patiently
     def exists(self, uri: str) -> bool:
         bucket, key = split_uri(uri)
         try:
@@ -148,6 +209,7 @@ class ObjectStore:
             return False
         return True
 
+    @patiently
     def list(self, uri: str) -> list[str]:
         """Addresses of all objects below the folder `uri`, sorted. A folder that does not exist is empty."""
         bucket, key = split_uri(uri)
@@ -172,11 +234,14 @@ class ObjectStore:
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=3),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}  # a connection does not travel
+
     @cached_property
     def _client(self) -> Minio:
         return self._connect(read_timeout_s=30, retries=2)
 
-    def _connect(self, *, read_timeout_s: float, retries: int) -> Minio:
+    def _connect(self, *, read_timeout_s: float, retries: int, anonymous: bool = False) -> Minio:
         # The SDK's own pool waits for minutes. Every request made here may be repeated, so all methods are retried.
         retry = urllib3.Retry(
             total=retries,
@@ -195,14 +260,14 @@ class ObjectStore:
         url = urlsplit(self.endpoint)
         return Minio(
             url.netloc,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
+            access_key=None if anonymous else self.access_key,
+            secret_key=None if anonymous else self.secret_key,
             secure=url.scheme == "https",
             region=self.region,
             http_client=pool,
         )
 
-    def _download(self, uri: str, sink: BinaryIO) -> None:
+    def _download(self, uri: str, sink: BinaryIO) -> str:
         bucket, key = split_uri(uri)
         broken = ""
         for _ in range(DOWNLOAD_ATTEMPTS):
@@ -223,10 +288,11 @@ class ObjectStore:
                     response.release_conn()
             expected = response.headers.get("x-amz-meta-sha256")
             if expected in (None, digest.hexdigest()):  # an object of another writer carries no digest
-                return
+                return digest.hexdigest()
             broken = "its content does not match its SHA-256"
         raise StoreError(f"{uri} could not be read: {broken}, {DOWNLOAD_ATTEMPTS} times; write it again")
 
+    @patiently
     def _is_same(self, uri: str, path: Path) -> bool:
         if not path.is_file():
             return False
@@ -257,6 +323,11 @@ class ObjectStore:
             ) from error
         except urllib3.exceptions.HTTPError as error:
             cause = getattr(error, "reason", None) or error
+            if isinstance(cause, urllib3.exceptions.ResponseError):
+                raise StoreUnreachable(
+                    f"the object store at {self.endpoint} fails on {uri} ({_one_line(cause)}); look at its log and"
+                    " at the space on its disk"
+                ) from error
             raise StoreUnreachable(
                 f"the object store at {self.endpoint} does not answer ({type(cause).__name__});"
                 " start it or correct AWS_S3_ENDPOINT"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from components.shared.lineage import sha256_file
 from components.shared.storage import ObjectStore
 from model.errors import StoreDenied, StoreError, StoreMissing
 
@@ -94,6 +95,26 @@ def test_wrong_credentials_are_refused_in_one_line(seaweed: str, key: str, secre
         with pytest.raises(StoreDenied, match="AWS_ACCESS_KEY_ID") as caught:
             attempt()
         assert "\n" not in str(caught.value) and secret not in str(caught.value).split(), name
+
+
+def test_a_bucket_is_public_for_nobody_but_where_strangers_are_let_in(seaweed: str) -> None:
+    store = ObjectStore(endpoint=seaweed, access_key="key", secret_key="secret")
+    assert not store.is_public("s2d", "exports")
+    store.check("open")
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::open/*"}
+    store._client.set_bucket_policy("open", json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
+    assert store.is_public("open", "exports")
+    assert store.list("s3://open/exports") == []
+
+
+def test_a_copy_inside_the_store_keeps_its_digest(seaweed: str, tmp_path: Path) -> None:
+    store = ObjectStore(endpoint=seaweed, access_key="key", secret_key="secret")
+    (tmp_path / "large").write_bytes(os.urandom(9 << 20))
+    store.put_file("s3://s2d/copy/a", tmp_path / "large")
+    store.copy("s3://s2d/copy/a", "s3://s2d/copy/b")
+    assert store.get_file("s3://s2d/copy/b", tmp_path / "b") == sha256_file(tmp_path / "large")
+    stat = store._client.stat_object("s2d", "copy/b")
+    assert stat.metadata and stat.metadata["x-amz-meta-sha256"] == sha256_file(tmp_path / "large")
 
 
 def test_a_tree_of_large_and_small_files_makes_the_round_trip(seaweed: str, tmp_path: Path) -> None:

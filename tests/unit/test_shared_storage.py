@@ -1,6 +1,9 @@
 """The object store against an S3 server in this process, and against servers that misbehave."""
 
+import errno
 import hashlib
+import os
+import pickle
 import socket
 import threading
 import time
@@ -12,8 +15,9 @@ from unittest.mock import patch
 
 import pytest
 
+from components.shared import patience
 from components.shared.storage import ObjectStore, join_uri, split_uri
-from model.errors import ConfigError, StoreError, StoreMissing, StoreUnreachable
+from model.errors import ConfigError, PlatformError, StoreError, StoreMissing, StoreUnreachable
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,40 @@ def test_a_bucket_name_that_s3_forbids_is_a_setting_to_change(store: ObjectStore
         store.check("Not_A_Bucket")
 
 
+def test_a_store_that_asks_nobody_for_credentials_is_public_and_the_probe_is_gone(store: ObjectStore) -> None:
+    assert store.is_public("s2d", "probe/here")
+    assert store.list("s3://s2d/probe") == []
+
+
+def test_a_copy_keeps_content_and_digest_and_a_tree_is_removed(store: ObjectStore, tmp_path: Path) -> None:
+    store.put_bytes("s3://s2d/copy/a", b"radiograph")
+    store.put_bytes("s3://s2d/copying/a", b"kept")
+    store.copy("s3://s2d/copy/a", "s3://s2d/copy/deep/b")
+    assert store.get_file("s3://s2d/copy/deep/b", tmp_path / "b") == hashlib.sha256(b"radiograph").hexdigest()
+    stat = store._client.stat_object("s2d", "copy/deep/b")
+    assert stat.metadata and stat.metadata["x-amz-meta-sha256"] == hashlib.sha256(b"radiograph").hexdigest()
+    store.remove_tree("s3://s2d/copy")
+    store.remove("s3://s2d/copy/a")  # not there any more
+    assert store.list("s3://s2d/copy") == [] and store.exists("s3://s2d/copying/a")
+
+
+def test_a_store_travels_to_another_process_without_its_connection(store: ObjectStore) -> None:
+    store.put_bytes("s3://s2d/pickled", b"x")  # the connection is made
+    assert pickle.loads(pickle.dumps(store)).get_bytes("s3://s2d/pickled") == b"x"
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: ObjectStore, uri: str, sink: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ObjectStore, "_download", full)
+    with pytest.raises(PlatformError, match=f"no space is left on the disk of {tmp_path}") as caught:
+        store.get_file("s3://s2d/any", tmp_path / "any")
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
 class _Misbehaving(BaseHTTPRequestHandler):
     """Answers by the first letters of the key: cut off, failing twice, or with a page of HTML."""
 
@@ -142,6 +180,8 @@ class _Misbehaving(BaseHTTPRequestHandler):
         key = self.path.rsplit("/", 1)[-1]
         self.seen[key] = self.seen.get(key, 0) + 1
         if key == "busy-twice" and self.seen[key] < 3:
+            self._answer(503, b"busy", 4)
+        elif key == "away" and self.seen[key] < 8:
             self._answer(503, b"busy", 4)
         elif key == "html":
             self._answer(404, b"<html>", 6)
@@ -175,6 +215,25 @@ def misbehaving() -> Iterator[ObjectStore]:
 @pytest.mark.parametrize("key", ["busy-twice", "cut-once"])
 def test_a_passing_failure_is_retried(misbehaving: ObjectStore, key: str) -> None:
     assert misbehaving.get_bytes(f"s3://s2d/{key}") == b"complete"
+
+
+def test_a_long_run_waits_for_a_store_that_is_away_and_says_so_once(
+    misbehaving: ObjectStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreUnreachable, match="look at its log"):
+        misbehaving.get_bytes("s3://s2d/away")  # three requests
+    monkeypatch.setattr(patience.time, "sleep", lambda seconds: None)
+    caplog.set_level("WARNING", logger="components")
+    assert misbehaving.patient().get_bytes("s3://s2d/away") == b"complete"
+    assert len([r for r in caplog.records if "waiting up to 90 s" in r.message]) == 1
+
+
+def test_patience_ends() -> None:
+    store = ObjectStore(endpoint="http://127.0.0.1:9", access_key="a", secret_key="b", patience_s=1.5)
+    start = time.monotonic()
+    with pytest.raises(StoreUnreachable):
+        store.exists("s3://s2d/a")
+    assert 1.5 <= time.monotonic() - start < 10
 
 
 def test_a_body_that_always_breaks_off_is_an_error(misbehaving: ObjectStore) -> None:
