@@ -1,8 +1,8 @@
 """Leak guards: what stops a data set because its test split would not measure what it seems to.
 
-A patient in two splits, a reference report from another split, or one image in two splits. Numbers of all studies are
-kept as 64-bit hashes in flat arrays, with the id about 120 bytes a study; a chance collision among a quarter of a million
-is expected in one of a billion data sets.
+A patient in two splits, a reference report from another split, or one image in two splits. Ids and digests are kept as
+64-bit hashes in flat arrays, about 120 bytes a study with its name; among a quarter of a million studies a chance
+collision is to be expected in one of a billion data sets.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Which other report of the same patient a study is trained with: the reference of stages 2 and 3.
 
 The paper says "a different study of the same patient", which admits reports of the future; those often describe the
-target itself ("compared with the earlier film the effusion has grown"). The default takes the past alone.
+target itself ("compared with the earlier film the effusion has grown"). The default takes the past alone. Where patients
+have no history the reference is the report of the most similar training image, see `similar`.
 """
 
 import hashlib
@@ -24,6 +25,11 @@ class DatedReport:
     findings: str
 
 
+def default_policy(has_history: bool, preset_policy: ReferencePolicy) -> ReferencePolicy:
+    """Return the preset's policy, or `similar` for a source whose patients have no earlier reports to take."""
+    return preset_policy if has_history or preset_policy == "none" else "similar"
+
+
 def choose_references(
     reports: Sequence[DatedReport], policy: ReferencePolicy, *, seed: int = 0
 ) -> dict[str, DatedReport | None]:
@@ -31,6 +37,7 @@ def choose_references(
 
     prior_only: the latest study strictly earlier.  nearest: the least distance in time, in either direction.
     any: one other study of the patient, drawn from (seed, study_id).  none: nothing.
+    similar: nothing yet; `similar.choose` fills it once the images are read.
     """
     by_patient: dict[str, list[DatedReport]] = defaultdict(list)
     for report in sorted(reports, key=lambda report: report.study_id):
@@ -39,10 +46,15 @@ def choose_references(
 
 
 def describe(reports: Sequence[DatedReport], references: dict[str, DatedReport | None]) -> dict[str, Any]:
-    """Counts for the manifest: how many studies have a reference, and how many of those are of the future."""
+    """Counts for the manifest: studies with a reference, and how many references are of the future or the same day."""
     pairs = [(report, found) for report in reports if (found := references[report.study_id])]
-    future = [1 for report, found in pairs if report.taken_at and found.taken_at and found.taken_at > report.taken_at]
-    return {"studies": len(reports), "with_reference": len(pairs), "of_the_future": len(future)}
+    dated = [(target.taken_at, found.taken_at) for target, found in pairs if target.taken_at and found.taken_at]
+    return {
+        "studies": len(reports),
+        "with_reference": len(pairs),
+        "of_the_future": sum(other > taken_at for taken_at, other in dated),
+        "of_the_same_day": sum(other.date() == taken_at.date() for taken_at, other in dated),
+    }
 
 
 def _choose(
@@ -54,7 +66,7 @@ def _choose(
         return others[int.from_bytes(draw[:8], "big") % len(others)] if others else None
     taken_at = target.taken_at
     dated = [(report.taken_at, report) for report in others if report.taken_at is not None]
-    if policy == "none" or taken_at is None:
+    if policy in ("none", "similar") or taken_at is None:
         return None
     if policy == "prior_only":
         earlier = [(time, report) for time, report in dated if time < taken_at]
