@@ -16,8 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 def add_phrases(studies: Sequence[Study], extractor: RadGraphExtractor, policy: Policy) -> list[Study]:
-    """Return the studies that have a graph, with graph and phrases; all else stays as it was."""
-    graphs = extractor.try_extract([study.findings for study in studies])
+    """Return the studies that have a graph, with graph and phrases; all else stays as it was.
+
+    A graph that came with the data is kept: it is what the data set's authors published.
+    """
+    without = [study for study in studies if study.radgraph is None]
+    extracted = iter(extractor.try_extract([study.findings for study in without]))
+    graphs = [study.radgraph if study.radgraph is not None else next(extracted) for study in studies]
     return [
         study.model_copy(update={"radgraph": graph, "key_phrases": tuple(compose(graph, policy=policy))})
         for study, graph in zip(studies, graphs, strict=True)
@@ -47,6 +52,7 @@ def run(dataset_uri: str, out_prefix: str, policy: str) -> str:
         "checkpoint_digest": extractor.digest,
         "composer": COMPOSER,
         "policy": policy,
+        "published_graphs": sum(study.radgraph is not None for study in studies),
         "empty_phrase_sets": empty,
     }
     uri = write_dataset(

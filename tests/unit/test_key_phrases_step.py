@@ -71,6 +71,17 @@ def test_same_input_gives_the_same_address_and_another_policy_another(dataset_ur
     assert first == again != other
 
 
+def test_a_graph_that_came_with_the_data_is_kept(store: ObjectStore, dataset_uri: str) -> None:
+    """Here it says something else than the text, so that an extraction would show."""
+    entity = {"tokens": "edema", "label": "OBS-DP", "start_ix": 0, "end_ix": 0, "relations": []}
+    published = {"text": "edema", "entities": {"1": entity}}
+    studies = [s.model_copy(update={"radgraph": published}) for s in read_studies(store, dataset_uri)[1:2]]
+    uri = write_dataset(store, "s3://s2d", "given", studies, source="t", config={}, excluded={}, image_size=224)
+    (study,) = read_studies(store, run(uri, "s3://s2d", "positive"))
+    assert study.radgraph == published
+    assert [phrase.text for phrase in study.key_phrases] == ["edema"]
+
+
 def test_unknown_policy_is_refused_before_any_work(dataset_uri: str) -> None:
     with pytest.raises(ConfigError, match="key-phrase policy"):
         run(dataset_uri, "s3://s2d", "negative")
