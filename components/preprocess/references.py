@@ -1,8 +1,8 @@
 """Which other report of the same patient a study is trained with: the reference of stages 2 and 3.
 
 The paper says "a different study of the same patient", which admits reports of the future; those often describe the
-target itself ("compared with the earlier film the effusion has grown"). The default takes the past alone. Where patients
-have no history the reference is the report of the most similar training image, see `similar`.
+target itself ("compared with the earlier film the effusion has grown"). The default takes the past alone. Where
+patients have no history the reference is the report of the most similar training image, see `similar`.
 """
 
 import hashlib

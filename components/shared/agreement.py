@@ -14,7 +14,7 @@ PHYSIONET = "PhysioNet Credentialed Health Data Use Agreement 1.5.0"  # MIMIC-CX
 
 
 def check_destination(store: ObjectStore, uri: str, use_agreement: str, acknowledged: str = "") -> None:
-    """Raise ConfigError when marked data would go where anybody can read it, unless the agreement's name is repeated."""
+    """Raise ConfigError when marked data would go where anybody can read it, unless its agreement is named."""
     bucket, prefix = split_uri(uri)
     if use_agreement and acknowledged != use_agreement and store.is_public(bucket, prefix):
         raise ConfigError(

@@ -33,7 +33,8 @@ def export(store: ObjectStore, uri: str, folder: Path, acknowledged: str = "") -
     check_export(uri, agreements, acknowledged)
     if not _is_free(folder, text):
         raise DataError(f"{folder} holds something else; choose a folder that is empty or not there")
-    partial = folder.with_name(folder.name + ".partial")
+    # Named by content: what an interrupted copy of something else left there must not get into this one.
+    partial = folder.resolve().with_name(f"{folder.resolve().name}.{sha256_bytes(text)[:8]}.partial")
     target = folder if (folder / MANIFEST).exists() else partial
     store.get_tree(uri, target)
     _verify(uri, manifest, target)
@@ -65,7 +66,8 @@ def _marks(uri: str, manifest: Any) -> list[str]:
     """The agreements a manifest names. What says nothing about its data is refused: it may be anything."""
     if not isinstance(manifest, dict) or not ("use_agreement" in manifest or manifest.get("synthetic") is True):
         raise ManifestError(
-            f"{uri} does not say whether a use agreement restricts it; it was made before that was recorded, make it again"
+            f"{uri} does not say whether a use agreement restricts it: it was made before that was recorded; make it"
+            " again"
         )
     return agreements_in(manifest)
 
