@@ -5,8 +5,6 @@ zone "may represent pneumonia", a faint atelectasis is sometimes only "possible"
 its graph come from the choice of sentences, never from reading the text back.
 """
 
-import textwrap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,8 @@ import numpy as np
 
 from components.preprocess.phantom import sentences as say
 from components.preprocess.phantom.patients import DEVICES, STYLES
-from components.preprocess.phantom.state import OBSERVATION, Finding, StudyState
+from components.preprocess.phantom.shapes import READ_BY, Shape, draw_shape, lay_out
+from components.preprocess.phantom.state import OBSERVATION, OPACITY_BELOW, PNEUMONIA_ABOVE, Finding, StudyState
 from model.errors import DataError
 from model.records import OBSERVATIONS, Labels
 
@@ -25,8 +24,6 @@ MENTIONS_RESOLVED = 0.12
 SAYS_POSSIBLE = 0.6  # of an atelectasis below FAINT_ATELECTASIS
 MENTIONS_NORMAL = {"lungs": 0.9, "parenchyma": 0.75, "pleura": 0.95, "heart": 0.9, "mediastinum": 0.7, "bones": 0.5}
 
-OPACITY_BELOW = 0.5  # severity under which a consolidation is called an opacity
-PNEUMONIA_ABOVE = 0.66  # severity over which a consolidation of a lower zone may represent pneumonia
 FAINT_ATELECTASIS = 0.3
 TERSE = 1  # the style that impressions are written in
 LUNG_FINDINGS = frozenset({"consolidation", "edema", "atelectasis", "nodule"})
@@ -59,6 +56,12 @@ class PhantomReport:
     labels: Labels  # of `findings`
     graph: dict[str, Any]  # RadGraph layout, of `findings`
     mentioned: list[Finding]
+    shape: Shape = "usual"  # of `full_text`; findings and impression are given whether it has their sections or not
+
+    @property
+    def findings_read_by(self) -> tuple[str, ...]:
+        """The modes of the sectioner that find the findings section in `full_text`."""
+        return READ_BY[self.shape]
 
 
 @dataclass
@@ -88,9 +91,10 @@ def _weight(status: int | None) -> int:
     return (None, 0, -1, 1).index(status)
 
 
-def write_report(state: StudyState) -> PhantomReport:
+def write_report(state: StudyState, odd_shapes: bool = False) -> PhantomReport:
     """Write the report of one study. The same state gives the same report.
 
+    odd_shapes: let some files have an addendum, a wrong header or a section less, as real ones do; see shapes.py.
     Raises DataError for a state that cannot be worded: an unknown style, or a finding without its side or zone.
     """
     _check(state)
@@ -103,14 +107,16 @@ def write_report(state: StudyState) -> PhantomReport:
     findings, graph = say.join(draft.sentences)
     impression = say.join(draft.summary)[0] if draft.summary else "No acute cardiopulmonary process."
     indication = str(rng.choice(_INDICATIONS)).format(person=rng.choice(["man", "woman"]))
+    shape = draw_shape(state) if odd_shapes else "usual"
     return PhantomReport(
         findings=findings,
         impression=impression,
         indication=indication,
-        full_text=_full_text(state, findings, impression, indication),
+        full_text=lay_out(state, findings, impression, indication, shape),
         labels=draft.labels(),
         graph=graph,
         mentioned=draft.mentioned,
+        shape=shape,
     )
 
 
@@ -231,28 +237,3 @@ def _slots(finding: Finding) -> dict[str, str]:
         "degree": _BY_SEVERITY["mildly"][level],
         "what": "opacity" if observation_of(finding) == "Lung Opacity" else "consolidation",
     }
-
-
-def _full_text(state: StudyState, findings: str, impression: str, indication: str) -> str:
-    view = "CHEST (PORTABLE AP)" if state.view == "AP" else "CHEST (PA)"
-    return "\n".join(
-        (
-            "FINAL REPORT".rjust(45),
-            f" EXAMINATION:  {view}",
-            *_section("INDICATION", indication),
-            *_section("COMPARISON", "___" if state.has_prior else "None."),
-            *_section("FINDINGS", findings),
-            *_section("IMPRESSION", impression),
-            "",
-        )
-    )
-
-
-def _section(name: str, text: str) -> Iterator[str]:
-    """Lines of at most 79 columns, each with one leading space, as the real files have."""
-    yield " "
-    if name in ("FINDINGS", "IMPRESSION"):
-        yield from (f" {name}: ", " ")
-        yield from textwrap.wrap(text, 79, initial_indent=" ", subsequent_indent=" ", break_on_hyphens=False)
-    else:
-        yield f" {name}:  {text}"

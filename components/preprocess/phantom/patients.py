@@ -1,21 +1,30 @@
 """Longitudinal patients: which findings a study has, and how they change until the next one.
 
-Every place where a finding can be is a two-state Markov chain started in its stationary distribution, so the
-prevalence is the same in first and later studies. Places are independent: no text model can guess one finding from
-another, and only the picture tells. The numbers are assumed, not estimated from patients.
+Two populations. In "chexpert" findings come together as on real radiographs (population.py). In "independent", which
+the shipped models are made from, every place where a finding can be is a two-state Markov chain started in its
+stationary distribution, so the prevalence is the same in first and later studies. Places are independent: no text model
+can guess one finding from another, and only the picture tells. Its numbers are assumed, not estimated from patients.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
+from typing import Literal
 
 import numpy as np
 
+from components.preprocess.phantom.population import CoOccurringFindings
+from components.preprocess.phantom.progress import persist, rounded, same_place
 from components.preprocess.phantom.state import Finding, FindingName, Side, StudyState, Zone
 
 STUDIES_PER_PATIENT = (0.36, 0.26, 0.18, 0.12, 0.08)  # 1 to 5 studies; mean 2.3, so 57 % of the studies have a prior
 SEEDS_PER_DATASET = 1_000_000
 STYLES = 3
+Population = Literal["independent", "chexpert"]
+INPATIENTS: dict[Population, float] = {"independent": 0.5, "chexpert": 0.8}  # share of the patients
+# Share of AP views among outpatients and inpatients. CheXpert's frontal radiographs are AP in 85 %.
+AP_VIEWS: dict[Population, tuple[float, float]] = {"independent": (0.15, 0.85), "chexpert": (0.45, 0.95)}
 DEVICES: frozenset[FindingName] = frozenset({"endotracheal_tube", "central_line", "pacemaker"})
 
 _RIGHT_LEFT: tuple[tuple[Side, Zone], ...] = (("right", ""), ("left", ""))
@@ -72,35 +81,43 @@ COURSES: tuple[Course, ...] = (
 )
 
 
-def sample_patients(n: int, seed: int, *, first_index: int = 0) -> list[list[StudyState]]:
+def sample_patients(
+    n: int, seed: int, *, first_index: int = 0, population: Population = "independent", longitudinal: bool = True
+) -> list[list[StudyState]]:
     """Draw `n` patients, each a list of studies in time order. Patient i depends on (seed, first_index + i) alone.
 
+    longitudinal: False keeps the first study of each patient alone.
     Patient ids are unique across seeds up to 10,000 patients a seed, study ids within one seed.
     """
-    return [list(_patient(seed, first_index + i)) for i in range(n)]
+    studies = (_patient(seed, first_index + i, population) for i in range(n))
+    return [list(islice(patient, None if longitudinal else 1)) for patient in studies]
 
 
-def _patient(seed: int, index: int) -> Iterator[StudyState]:
+def _patient(seed: int, index: int, population: Population) -> Iterator[StudyState]:
     patient_seed = seed * SEEDS_PER_DATASET + index
     rng = np.random.default_rng([patient_seed, 0])
-    inpatient = bool(rng.random() < 0.5)
+    inpatient = bool(rng.random() < INPATIENTS[population])
     count = 1 + int(rng.choice(len(STUDIES_PER_PATIENT), p=STUDIES_PER_PATIENT))
     taken_at = datetime(2110, 1, 1) + timedelta(days=int(rng.integers(0, 80 * 365)), seconds=int(rng.integers(86400)))
     # Shuffled: as in the real set, the order of ids says nothing about time.
     study_numbers = index * len(STUDIES_PER_PATIENT) + rng.permutation(len(STUDIES_PER_PATIENT))
+    co_occurring = CoOccurringFindings(patient_seed) if population == "chexpert" else None
     before: tuple[Finding, ...] = ()
     for k in range(count):
         has_prior = k > 0
-        findings = tuple(_findings(rng, before, inpatient=inpatient, has_prior=has_prior))
+        if co_occurring:
+            findings = co_occurring.next_study()
+        else:
+            findings = tuple(_findings(rng, before, inpatient=inpatient, has_prior=has_prior))
         yield StudyState(
             patient_id=f"{10_000_000 + (seed * 10_000 + index) % 10_000_000}",
             study_id=f"{50_000_000 + int(study_numbers[k]) % 10_000_000}",
             patient_seed=patient_seed,
             study_seed=patient_seed * 10 + k,
-            view="AP" if rng.random() < (0.85 if inpatient else 0.15) else "PA",
+            view="AP" if rng.random() < AP_VIEWS[population][inpatient] else "PA",
             taken_at=taken_at,
             findings=findings,
-            resolved=tuple(old for old in before if _same_place(old, findings) is None),
+            resolved=tuple(old for old in before if same_place(old, findings) is None),
             style=int(rng.integers(STYLES)),
             has_prior=has_prior,
         )
@@ -117,32 +134,10 @@ def _findings(
         share = 2 * (course.inpatient if inpatient else 1 - course.inpatient)
         for (side, zone), prevalence in zip(course.places, course.place_prevalences(), strict=True):
             place = Finding(name=course.name, side=side, zone=zone)
-            old = _same_place(place, before)
+            old = same_place(place, before)
             p = prevalence * share
             if old is not None:
                 if rng.random() >= course.resolve:
-                    yield _persist(rng, old, progresses=course.progresses)
+                    yield persist(rng, old, progresses=course.progresses)
             elif rng.random() < (p * course.resolve / (1 - p) if has_prior else p):
-                yield replace(place, severity=_rounded(rng.uniform(0.2, 1)), change="new" if has_prior else "")
-
-
-def _persist(rng: np.random.Generator, old: Finding, *, progresses: bool) -> Finding:
-    """Let a finding get worse, stay, or get better. Less than .08 either way counts as stable."""
-    if not progresses:
-        return replace(old, change="stable")
-    draw = rng.random()
-    step = rng.uniform(0.1, 0.4)
-    if draw < 0.35 and old.severity + step <= 1:
-        return replace(old, severity=_rounded(old.severity + step), change="worse")
-    if draw > 0.65 and old.severity - step >= 0.15:
-        return replace(old, severity=_rounded(old.severity - step), change="better")
-    return replace(old, severity=_rounded(np.clip(old.severity + rng.uniform(-0.07, 0.07), 0.15, 1)), change="stable")
-
-
-def _same_place(finding: Finding, among: tuple[Finding, ...]) -> Finding | None:
-    key = (finding.name, finding.side, finding.zone)
-    return next((other for other in among if (other.name, other.side, other.zone) == key), None)
-
-
-def _rounded(severity: float) -> float:
-    return round(float(severity), 3)
+                yield replace(place, severity=rounded(rng.uniform(0.2, 1)), change="new" if has_prior else "")

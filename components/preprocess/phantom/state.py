@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-GENERATOR = "phantom@0.1.0"
+GENERATOR = "phantom@0.2.0"
 
 FindingName = Literal[
     "cardiomegaly",
@@ -41,6 +41,8 @@ OBSERVATION: dict[str, str] = {
     "central_line": "Support Devices",
     "pacemaker": "Support Devices",
 }
+OPACITY_BELOW = 0.5  # severity under which a consolidation is called an opacity
+PNEUMONIA_ABOVE = 0.66  # severity over which a consolidation of a lower zone may represent pneumonia
 
 
 @dataclass(frozen=True, kw_only=True)
