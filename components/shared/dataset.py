@@ -1,73 +1,36 @@
-"""The one data set format: Parquet shards of `Study` rows, and `manifest.json`, written last.
+"""The one data set format: Parquet shards of `Study` rows, the lists beside them, and `manifest.json`, written last.
 
-The address ends in the digest of the content, so a data set never changes and writing it twice writes nothing. Plain
-values, lists and structs are Parquet's own (pandas, DuckDB and `datasets` read them as such); only `radgraph`, whose
-keys differ from row to row, is a JSON string.
+The address ends in the digest of the content, so a data set never changes and writing it twice writes nothing. What is
+digested are the rows, in any order and however they are cut into shards, with what the manifest says of their making.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from components.shared.lineage import git_commit, library_versions, now_utc, sha256_bytes, sha256_json
+from components.shared.dataset_rows import Row, RowFile, from_row, read_rows, row_digest, to_row, write_rows
+from components.shared.excluded import ExcludedStudy, excluded_csv, parse_excluded_csv
+from components.shared.lineage import git_commit, library_versions, now_utc, sha256_bytes, sha256_file, sha256_json
+from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
-from model.errors import DataError, ManifestError, StoreMissing
-from model.records import OBSERVATIONS, Study
+from model.errors import DataError, ManifestError, StoreError, StoreMissing
+from model.records import Study
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHARD_BYTES = 128 << 20
-ROW_GROUP_ROWS = 256
+EXCLUDED = "excluded.csv"
 
-SCHEMA = pa.schema(
-    [
-        pa.field("study_id", pa.string(), nullable=False),
-        pa.field("patient_id", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("view", pa.string(), nullable=False),
-        pa.field("taken_at", pa.timestamp("us")),
-        pa.field("image", pa.binary(), nullable=False),
-        pa.field("findings", pa.string(), nullable=False),
-        pa.field("impression", pa.string()),
-        pa.field("indication", pa.string()),
-        pa.field("reference_report", pa.string()),
-        pa.field("reference_study_id", pa.string()),
-        pa.field("reference_policy", pa.string(), nullable=False),
-        pa.field(
-            "key_phrases",
-            pa.list_(
-                pa.struct([("text", pa.string()), ("polarity", pa.string()), ("entities", pa.list_(pa.string()))])
-            ),
-            nullable=False,
-        ),
-        pa.field("radgraph", pa.string()),  # JSON
-        pa.field("labels", pa.struct([(name, pa.int8()) for name in OBSERVATIONS])),  # null: not labelled yet
-        pa.field("labeler", pa.string(), nullable=False),
-        pa.field(
-            "regions",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("name", pa.string()),
-                        ("observation", pa.string()),
-                        ("side", pa.string()),
-                        ("box", pa.list_(pa.int32())),
-                        ("mask_png", pa.binary()),
-                    ]
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field("synthetic", pa.bool_(), nullable=False),
-    ]
-)
+Files = Mapping[str, bytes]
 
 
 class Shard(BaseModel):
@@ -76,6 +39,13 @@ class Shard(BaseModel):
     file: str
     sha256: str
     rows: int
+
+
+class ListedFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    sha256: str
 
 
 class Code(BaseModel):
@@ -99,7 +69,10 @@ class DatasetManifest(BaseModel):
     patients: dict[str, int]  # patients per split
     image_size: int
     shards: list[Shard]
+    files: list[ListedFile]  # what else lies here: excluded.csv, splits.csv, data_report.html
     excluded: dict[str, int]  # reason -> studies
+    notes: dict[str, int]  # odd but usable, such as "report_latin1" -> studies
+    use_agreement: str  # that restricts the data; "" when none does
     config: dict[str, Any]
     synthetic: bool
     code: Code
@@ -109,49 +82,89 @@ def write_dataset(
     store: ObjectStore,
     prefix: str,
     name: str,
-    studies: Sequence[Study],
+    studies: Iterable[Study],
     *,
     source: str,
     config: dict[str, Any],
-    excluded: dict[str, int],
+    excluded: dict[str, int] | None = None,
+    exclusions: Sequence[ExcludedStudy] = (),
+    files: Files | Callable[[], Files] = dict,
     image_size: int,
+    use_agreement: str = "",
+    notes: dict[str, int] | None = None,
+    staging: str = "",
 ) -> str:
     """Write `<prefix>/datasets/<name>/<digest>/` and return that address.
 
-    Same studies and same config give the same address, in whatever order the studies come; when the manifest is there
-    already nothing is written. Raises DataError when a patient stands in two splits.
+    Rows stand in the order in which the studies come; one row group of them is in memory at a time. Same studies in
+    any order and same config give the same address; when its manifest is there already nothing is written.
+
+    exclusions: listed in excluded.csv and counted.  excluded: counts of more, which nobody has a list of.
+    files: what else to put beside the shards, or a function that gives it once all studies have come.
+    staging: where shards wait until the digest is known; left there by a kill. By default below the prefix.
+    Raises DataError when there is no study, when one is there twice, and when a patient stands in two splits.
     """
-    if not studies:
-        raise DataError(f"data set {name!r} would be empty (excluded: {excluded or 'nothing'}); check the source")
-    _check_ids(studies)
-    rows = [_to_row(study) for study in sorted(studies, key=lambda study: study.study_id)]
-    digest = _digest(rows, {"source": source, "config": config, "excluded": excluded, "image_size": image_size})
-    uri = join_uri(prefix, "datasets", name, digest)
-    if store.exists(join_uri(uri, "manifest.json")):
+    counts = dict(sorted((Counter(excluded or {}) + Counter(each.reason for each in exclusions)).items()))
+    about = {"source": source, "config": config, "excluded": counts, "image_size": image_size}
+    about |= {"use_agreement": use_agreement, "notes": notes or {}, "schema_version": SCHEMA_VERSION}
+    about["exclusions"] = sorted((each.study_id, each.cause, each.reason) for each in exclusions)
+    staging = staging or join_uri(prefix, "staging", f"{name}-{uuid.uuid4().hex}")
+    rows = _Rows(studies)
+    with _removed(store, staging):
+        with scratch_folder() as folder:
+            shards = [_stage(store, staging, file) for file in write_rows(rows, _numbered(folder), SHARD_BYTES)]
+        if not shards:
+            raise DataError(f"data set {name!r} would be empty (excluded: {counts or 'nothing'}); check the source")
+        digest = rows.digest(about)
+        uri = join_uri(prefix, "datasets", name, digest)
+        if store.exists(join_uri(uri, "manifest.json")):
+            return uri
+        for shard in tqdm(shards, desc=f"write {name}", unit="shard", disable=len(shards) < 2):
+            store.copy(join_uri(staging, shard.file), join_uri(uri, shard.file))
+        extra = dict(files() if callable(files) else files)
+        if exclusions:
+            extra[EXCLUDED] = excluded_csv(exclusions)
+        manifest = DatasetManifest(
+            schema_version=SCHEMA_VERSION,
+            name=name,
+            digest=digest,
+            source=source,
+            created_at=now_utc(),
+            counts=rows.counts(),
+            patients=rows.patients(),
+            image_size=image_size,
+            shards=shards,
+            files=[_put(store, uri, file, data) for file, data in sorted(extra.items())],
+            excluded=counts,
+            notes=notes or {},
+            use_agreement=use_agreement,
+            config=config,
+            synthetic=rows.synthetic,
+            code=Code(git_commit=git_commit(), versions=library_versions()),
+        )
+        store.put_bytes(join_uri(uri, "manifest.json"), manifest.model_dump_json(indent=2).encode())
         return uri
-    shards = []
-    for index, shard in enumerate(tqdm(_shards(rows), desc=f"write {name}", unit="shard")):
-        data = _parquet(shard)
-        file = f"{index:05d}.parquet"
-        store.put_bytes(join_uri(uri, file), data)
-        shards.append(Shard(file=file, sha256=sha256_bytes(data), rows=len(shard)))
-    manifest = DatasetManifest(
-        schema_version=SCHEMA_VERSION,
-        name=name,
-        digest=digest,
-        source=source,
-        created_at=now_utc(),
-        counts=_per_split((study.split, study.study_id) for study in studies),
-        patients=_per_split((study.split, study.patient_id) for study in studies),
-        image_size=image_size,
-        shards=shards,
-        excluded=excluded,
-        config=config,
-        synthetic=any(study.synthetic for study in studies),
-        code=Code(git_commit=git_commit(), versions=library_versions()),
-    )
-    store.put_bytes(join_uri(uri, "manifest.json"), manifest.model_dump_json(indent=2).encode())
-    return uri
+
+
+@contextmanager
+def _removed(store: ObjectStore, staging: str) -> Iterator[None]:
+    """Remove `staging` in the end. After a failure without waiting: the store may be what failed."""
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreError):
+            replace(store, patience_s=0.0).remove_tree(staging)
+        raise
+    store.remove_tree(staging)
+
+
+def read_exclusions(store: ObjectStore, uri: str) -> list[ExcludedStudy]:
+    """The studies listed as left out of the data set at `uri`; none when nothing was."""
+    try:
+        text = store.get_bytes(join_uri(uri, EXCLUDED)).decode()
+    except StoreMissing:
+        return []
+    return parse_excluded_csv(text)
 
 
 def read_manifest(store: ObjectStore, uri: str) -> DatasetManifest:
@@ -160,117 +173,112 @@ def read_manifest(store: ObjectStore, uri: str) -> DatasetManifest:
         text = store.get_bytes(join_uri(uri, "manifest.json"))
     except StoreMissing as error:
         raise ManifestError(f"{uri} is not a data set: manifest.json is missing; run preprocess") from error
+    if (version := _version(text)) not in (None, SCHEMA_VERSION):
+        raise ManifestError(f"{uri} has schema version {version}, this code reads {SCHEMA_VERSION}; preprocess again")
     try:
-        manifest = DatasetManifest.model_validate_json(text)
+        return DatasetManifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ManifestError(f"{uri}/manifest.json is not a data set's: {where}: {first['msg']}") from error
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{uri} has schema version {manifest.schema_version}, this code reads {SCHEMA_VERSION}; preprocess again"
-        )
-    return manifest
 
 
 def read_studies(store: ObjectStore, uri: str, *, splits: Sequence[str] | None = None) -> list[Study]:
     """Read the studies of `splits` (all of them by default), sorted by study_id. Every shard's SHA-256 is checked."""
-    return list(iter_studies(store, uri, splits=splits))
+    return sorted(iter_studies(store, uri, splits=splits), key=lambda study: study.study_id)
 
 
 def iter_studies(store: ObjectStore, uri: str, *, splits: Sequence[str] | None = None) -> Iterator[Study]:
-    """Like `read_studies`, with one shard in memory at a time."""
+    """Like `read_studies` in the order of writing, with one shard on disk and one row group in memory at a time."""
     manifest = read_manifest(store, uri)
     if unknown := set(splits or ()) - set(manifest.counts):
         raise DataError(f"{uri} has no split {sorted(unknown)}; it has {sorted(manifest.counts)}")
     shards = tqdm(manifest.shards, desc=f"read {manifest.name}", unit="shard", disable=len(manifest.shards) < 2)
     for shard in shards:
-        for row in _read_shard(store, uri, shard).to_pylist():
-            if splits is None or row["split"] in splits:
-                yield _from_row(row)
+        with scratch_folder() as folder:
+            yield from map(from_row, read_rows(_fetch(store, uri, shard, folder), splits))
 
 
-def _check_ids(studies: Sequence[Study]) -> None:
-    split_of: dict[str, str] = {}
-    seen: set[str] = set()
-    for study in studies:
-        if study.study_id in seen:
+class _Rows:
+    """The rows of the studies, with what is to be known of all of them: ids, splits and digests."""
+
+    def __init__(self, studies: Iterable[Study]) -> None:
+        self.synthetic = False
+        self._studies = studies
+        self._seen: set[str] = set()
+        self._split_of: dict[str, str] = {}
+        self._counts = {"train": 0, "validate": 0, "test": 0}
+        self._digests: list[bytes] = []
+
+    def __iter__(self) -> Iterator[Row]:
+        for study in self._studies:
+            self._check(study)
+            row = to_row(study)
+            self._digests.append(row_digest(row))
+            self._counts[study.split] += 1
+            self.synthetic |= study.synthetic
+            yield row
+
+    def digest(self, about: dict[str, Any]) -> str:
+        digest = hashlib.sha256(sha256_json(about).encode())
+        for row in sorted(self._digests):
+            digest.update(row)
+        return digest.hexdigest()
+
+    def counts(self) -> dict[str, int]:
+        return self._counts
+
+    def patients(self) -> dict[str, int]:
+        patients = Counter(self._split_of.values())
+        return {split: patients[split] for split in self._counts}
+
+    def _check(self, study: Study) -> None:
+        if study.study_id in self._seen:
             raise DataError(f"study {study.study_id} is there twice; a data set has one row per study")
-        seen.add(study.study_id)
-        if (other := split_of.setdefault(study.patient_id, study.split)) != study.split:
+        self._seen.add(study.study_id)
+        if (other := self._split_of.setdefault(study.patient_id, study.split)) != study.split:
             raise DataError(
                 f"patient {study.patient_id} stands in the splits {other} and {study.split}; split by patient,"
                 " or the test set leaks into training"
             )
 
 
-def _to_row(study: Study) -> dict[str, Any]:
-    row = study.model_dump()
-    if unknown := set(study.labels) - set(OBSERVATIONS):
-        raise DataError(f"study {study.study_id} has labels {sorted(unknown)} that are none of the 14 observations")
-    row["labels"] = {name: study.labels.get(name) for name in OBSERVATIONS} if study.labels else None
-    row["radgraph"] = None if study.radgraph is None else json.dumps(study.radgraph, ensure_ascii=False)
-    return row
+def _numbered(folder: Path) -> Callable[[int], Path]:
+    return lambda index: folder / f"{index:05d}.parquet"
 
 
-def _from_row(row: dict[str, Any]) -> Study:
-    labels, radgraph = row["labels"], row["radgraph"]
-    return Study.model_validate({**row, "labels": labels or {}, "radgraph": radgraph and json.loads(radgraph)})
+def _stage(store: ObjectStore, staging: str, file: RowFile) -> Shard:
+    """Take a finished shard off the disk."""
+    shard = Shard(file=file.path.name, sha256=sha256_file(file.path), rows=file.rows)
+    store.put_file(join_uri(staging, shard.file), file.path)
+    file.path.unlink()
+    return shard
 
 
-def _digest(rows: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """Digest of what the rows say, not of Parquet's bytes, which change with the version of Arrow."""
-    digest = hashlib.sha256(sha256_json({"schema_version": SCHEMA_VERSION, **about}).encode())
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False, default=_canonical).encode())
-    return digest.hexdigest()
+def _put(store: ObjectStore, uri: str, file: str, data: bytes) -> ListedFile:
+    store.put_bytes(join_uri(uri, file), data)
+    return ListedFile(file=file, sha256=sha256_bytes(data))
 
 
-def _canonical(value: object) -> str:
-    if isinstance(value, bytes):
-        return sha256_bytes(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no canonical form")
-
-
-def _shards(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Cut the rows where the pixels exceed SHARD_BYTES."""
-    shards: list[list[dict[str, Any]]] = [[]]
-    size = 0
-    for row in rows:
-        row_bytes = len(row["image"]) + sum(len(region["mask_png"] or b"") for region in row["regions"])
-        if shards[-1] and size + row_bytes > SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(row)
-        size += row_bytes
-    return shards
-
-
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
-    sink = BytesIO()
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-    return sink.getvalue()
-
-
-def _read_shard(store: ObjectStore, uri: str, shard: Shard) -> pa.Table:
+def _fetch(store: ObjectStore, uri: str, shard: Shard, folder: Path) -> Path:
+    path = folder / shard.file
     try:
-        data = store.get_bytes(join_uri(uri, shard.file))
+        found = store.get_file(join_uri(uri, shard.file), path)
     except StoreMissing as error:
         raise ManifestError(f"{uri} lists {shard.file}, which is not there; run preprocess again") from error
-    if (found := sha256_bytes(data)) != shard.sha256:
+    if found != shard.sha256:
         raise ManifestError(
             f"{uri}/{shard.file} has SHA-256 {found[:12]}..., its manifest says {shard.sha256[:12]}...;"
             " the data set was changed, run preprocess again"
         )
-    return pq.read_table(BytesIO(data))
+    return path
 
 
-def _per_split(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Count distinct ids per split, in the order train, validate, test."""
-    ids: dict[str, set[str]] = {"train": set(), "validate": set(), "test": set()}
-    for split, name in pairs:
-        ids[split].add(name)
-    return {split: len(names) for split, names in ids.items()}
+def _version(text: bytes) -> int | None:
+    """The schema version of a manifest, to be known before its fields are."""
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        return None
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    return version if isinstance(version, int) else None

@@ -1,6 +1,10 @@
 """The data set format: what is written is what is read, by us and by pandas, and damage is noticed."""
 
+import errno
+import hashlib
 import json
+import os
+from collections.abc import Iterator
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -8,12 +12,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from components.shared import dataset
-from components.shared.dataset import read_manifest, read_studies, write_dataset
+from components.shared import dataset, dataset_rows
+from components.shared.dataset import (
+    ExcludedStudy,
+    iter_studies,
+    read_exclusions,
+    read_manifest,
+    read_studies,
+    write_dataset,
+)
 from components.shared.storage import ObjectStore, join_uri
-from model.errors import DataError, ManifestError
+from model.errors import DataError, ManifestError, PlatformError
 from model.records import OBSERVATIONS, KeyPhrase, Region, Study
 
 GRAPH = {"text": "Small effusion .", "entities": {"1": {"tokens": "Small", "label": "OBS-DP", "relations": []}}}
@@ -110,6 +122,105 @@ def test_large_data_sets_are_cut_into_shards(store: ObjectStore, monkeypatch: py
     uri = write(store, studies, "shards")
     assert [shard.rows for shard in read_manifest(store, uri).shards] == [2, 2, 1]
     assert read_studies(store, uri) == studies
+
+
+def test_the_address_depends_on_rows_and_not_on_shards(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies = [make_study(f"s{i}", image=bytes([i]) * 100) for i in range(5)]
+    one = write(store, studies, "layout").rsplit("/", 1)[-1]
+    monkeypatch.setattr(dataset, "SHARD_BYTES", 250)
+    assert write(store, studies[::-1], "layout-2").rsplit("/", 1)[-1] == one
+
+
+def test_studies_are_taken_one_by_one_and_read_in_the_order_of_writing(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_rows, "ROW_GROUP_ROWS", 2)
+    order = ["b", "a", "d", "c", "e"]
+    uri = write(store, (make_study(name) for name in order), "stream")
+    assert [study.study_id for study in iter_studies(store, uri)] == order
+    assert [study.study_id for study in read_studies(store, uri)] == sorted(order)
+    assert pq.ParquetFile(BytesIO(store.get_bytes(join_uri(uri, "00000.parquet")))).num_row_groups == 3
+    assert store.list("s3://s2d/staging") == []
+
+
+def test_what_is_read_is_what_checking_every_field_again_gives(store: ObjectStore) -> None:
+    (study,) = read_studies(store, write(store, [full_study()], "checked"))
+    assert Study.model_validate(study.model_dump()) == study
+    assert isinstance(study.regions[0].box, tuple) and isinstance(study.key_phrases[0].entities, tuple)
+
+
+def test_what_was_left_out_is_listed_beside_the_shards(store: ObjectStore) -> None:
+    left_out = [
+        ExcludedStudy("s9", "problem", "unreadable_truncated", 'cut off, "again"'),
+        ExcludedStudy("s8", "rule", "no_findings"),
+    ]
+    listed = {"exclusions": left_out, "files": {"data_report.html": b"<p>"}, "notes": {"report_latin1": 1}}
+    uri = write(store, [make_study("a")], "listed", use_agreement="PhysioNet", **listed)
+    manifest = read_manifest(store, uri)
+    assert manifest.excluded == {"no_findings": 3, "unreadable_truncated": 1}  # two more are only counted
+    assert manifest.use_agreement == "PhysioNet" and manifest.notes == {"report_latin1": 1}
+    assert [file.file for file in manifest.files] == ["data_report.html", "excluded.csv"]
+    for file in manifest.files:
+        assert hashlib.sha256(store.get_bytes(join_uri(uri, file.file))).hexdigest() == file.sha256
+    assert read_exclusions(store, uri) == sorted(left_out)
+    table = pd.read_csv(BytesIO(store.get_bytes(join_uri(uri, "excluded.csv"))))
+    assert list(table.columns) == ["study_id", "cause", "reason", "detail"]
+    assert table["detail"].tolist()[1] == 'cut off, "again"'
+    assert read_exclusions(store, write(store, [make_study("a")], "nothing-listed")) == []
+
+
+def test_files_are_asked_for_when_all_studies_have_come(store: ObjectStore) -> None:
+    seen: list[str] = []
+
+    def studies() -> Iterator[Study]:
+        for name in ("a", "b"):
+            seen.append(name)
+            yield make_study(name)
+
+    uri = write_dataset(
+        store,
+        "s3://s2d",
+        "late",
+        studies(),
+        source="phantom",
+        config={},
+        image_size=224,
+        files=lambda: {"seen.txt": "".join(seen).encode()},
+    )
+    assert store.get_bytes(join_uri(uri, "seen.txt")) == b"ab"
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_up_leaves_no_data_set(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(pq.ParquetWriter, "write_table", full_disk)
+        with pytest.raises(PlatformError, match=r"no space is left .*TMPDIR") as caught:
+            write(store, [make_study("a")], "full")
+    assert "\n" not in str(caught.value)
+    assert store.list("s3://s2d/datasets/full") == [] and store.list("s3://s2d/staging") == []
+
+
+def test_a_failure_half_way_leaves_no_manifest_and_no_litter(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "SHARD_BYTES", 250)
+
+    def studies() -> Iterator[Study]:
+        yield from (make_study(f"s{i}", image=bytes(100)) for i in range(5))
+        raise DataError("the source broke off")
+
+    with pytest.raises(DataError, match="broke off"):
+        write_dataset(store, "s3://s2d", "broken", studies(), source="phantom", config={}, image_size=224)
+    assert store.list("s3://s2d/datasets/broken") == [] and store.list("s3://s2d/staging") == []
+
+
+def test_a_data_set_of_the_schema_before_is_named(store: ObjectStore) -> None:
+    store.put_bytes("s3://s2d/old/manifest.json", b'{"schema_version": 1, "name": "old"}')
+    with pytest.raises(ManifestError, match="schema version 1, this code reads 2"):
+        read_manifest(store, "s3://s2d/old")
 
 
 def test_a_patient_in_two_splits_is_refused(store: ObjectStore) -> None:

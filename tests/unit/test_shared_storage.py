@@ -179,9 +179,7 @@ class _Misbehaving(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         key = self.path.rsplit("/", 1)[-1]
         self.seen[key] = self.seen.get(key, 0) + 1
-        if key == "busy-twice" and self.seen[key] < 3:
-            self._answer(503, b"busy", 4)
-        elif key == "away" and self.seen[key] < 8:
+        if (key == "busy-twice" and self.seen[key] < 3) or (key == "away" and self.seen[key] < 8):
             self._answer(503, b"busy", 4)
         elif key == "html":
             self._answer(404, b"<html>", 6)
