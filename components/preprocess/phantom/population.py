@@ -5,10 +5,9 @@ coefficient, so every study has the table's prevalence and co-occurrence, and fi
 belongs to the patient. What the tables do not say is assumed: how long findings last, places, severities, and which
 devices a patient has.
 
-Known deviations from the tables:
-- A pneumonia is always a consolidation here. In the labels 17 % of the pneumonias are; mostly they are opacities.
-- "No Finding" is true of 15 % of the studies instead of 9 %, for a report that only suspects something has neither a
-  positive finding nor "No Finding", while in a picture the finding is there or not.
+Known deviations from the tables, with numbers in chexpert/README.md: a pneumonia is always a consolidation here, and
+"No Finding", which follows from the rest, is more frequent. The tables hold for image truth: in the reports 3 % of the
+findings are omitted, faint atelectases may be uncertain, and a pneumonia always is.
 """
 
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from components.preprocess.phantom.state import (
     Zone,
 )
 
-PERSISTENCE = 0.8  # AR(1) coefficient: of a finding that 40 % have, two thirds are there in the next study
+PERSISTENCE = 0.8  # AR(1) coefficient: of a finding that 40 % have, three quarters have it in the next study
 SCARS = frozenset({"pleural_thickening", "rib_fracture"})  # stay as they are
 DEVICES: dict[FindingName, float] = {"central_line": 0.6, "endotracheal_tube": 0.25, "pacemaker": 0.15}  # the main one
 SECOND_DEVICE = 0.25  # probability of each other device in a study with devices
