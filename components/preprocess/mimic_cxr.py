@@ -1,243 +1,163 @@
-"""Read the MIMIC-CXR tree: DICOM files, report texts, and the official tables of splits and metadata.
+"""Read MIMIC-CXR (DICOM) and MIMIC-CXR-JPG: images by the official tables, texts cut into sections.
 
-The phantom is written in the same tree and read by the same code; beside it lies the marker SYNTHETIC, and truth.jsonl,
-of which only the regions are taken. Labels never come from there: they are what the labeler reads in the text.
+Both have one tree of patients and studies, and share the tables of the JPG release. A phantom is written in the same
+tree and read by the same code; beside it lies the marker SYNTHETIC. Labels never come from there: they are what the
+labeler reads in the text.
 """
 
-import csv
-import gzip
-import json
-from collections import Counter, defaultdict
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any, Literal
 
-from tqdm import tqdm
-
-from components.preprocess.conversion import Conversion, ConversionJob, convert
-from components.preprocess.references import DatedReport, choose_references, describe
-from components.preprocess.sections import Mode, split_sections
-from model.errors import DataError
-from model.records import ReferencePolicy, Split, Study
-
-MARKER = "SYNTHETIC"
-LARGEST_UNREADABLE_SHARE = 0.05
-SPLITS: dict[str, Split] = {"train": "train", "validate": "validate", "val": "validate", "test": "test"}
-VIEW_CODES = {"postero-anterior": "PA", "antero-posterior": "AP"}
-FRONTAL = ("PA", "AP")  # in order of preference
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRow:
-    """One image, from the two tables."""
-
-    dicom_id: str
-    study_id: str
-    patient_id: str
-    split: Split
-    view: str  # PA, AP, another view, or "" when neither table names one
-    taken_at: datetime | None
-
-    def path(self, root: Path) -> Path:
-        return _patient_folder(root, self.patient_id) / f"s{self.study_id}" / f"{self.dicom_id}.dcm"
+from components.preprocess.mimic_reports import UnreadableReport, read_reports
+from components.preprocess.mimic_tables import (
+    LABEL_TABLE,
+    METADATA_TABLE,
+    SPLIT_TABLE,
+    VIEW_RULE,
+    StudyRows,
+    check_tables,
+    in_order,
+    read_labels,
+    read_tables,
+    unpack_labels,
+)
+from components.preprocess.radgraph_json import GraphError, PublishedGraphs, graph_of_section, open_graphs
+from components.preprocess.reading import find_table
+from components.preprocess.sections import Mode, Sections, hand_lists, normal_lines, section_texts
+from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
+from components.preprocess.source_files import is_synthetic, read_image, read_truth
+from components.preprocess.texts import decode
+from components.shared.agreement import PHYSIONET
+from components.shared.folder import Folder
 
 
 @dataclass(frozen=True)
-class Tree:
-    """What a tree holds, as studies."""
+class MimicCxr:
+    """A source, see `source.Source`.
 
-    studies: list[Study]
-    excluded: dict[str, int]  # reason -> studies
-    references: dict[str, Any]
-    synthetic: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Texts:
-    findings: str
-    impression: str | None
-    indication: str | None
-
-
-def read_tree(root: Path, *, image_size: int, policy: ReferencePolicy, seed: int = 0, sectioner: Mode) -> Tree:
-    """Read every study that has findings and a frontal radiograph; count the others by reason.
-
-    Raises DataError when the tables are missing or contradict each other, and when too many radiographs are unreadable.
+    radgraph: the published MIMIC-CXR_graphs.json, on disk, in the object store or relative to `root`; "" does without.
+    With it, a study that it does not cover is left out by rule.
     """
-    excluded: Counter[str] = Counter()
-    images = _by_study(read_tables(root))
-    texts = _read_texts(root, images, sectioner, excluded)
-    reports = [_dated_report(images[study_id], text.findings) for study_id, text in texts.items()]
-    # A report without a usable radiograph is a reference like any other.
-    references = choose_references(reports, policy, seed=seed)
-    frontal = {study_id: choose_frontal(images[study_id]) for study_id in texts}
-    excluded["no_frontal_view"] = sum(row is None for row in frontal.values())
-    truth = _read_truth(root)
-    jobs = [
-        ConversionJob(row.study_id, row.path(root), image_size, truth.get(row.study_id), root)
-        for row in frontal.values()
-        if row is not None
-    ]
-    converted = _readable(list(convert(jobs)), excluded)
-    synthetic = (root / MARKER).is_file()
-    studies = [
-        _study(images[c.study_id], texts[c.study_id], c, references[c.study_id], policy, synthetic) for c in converted
-    ]
-    return Tree(studies, {k: n for k, n in sorted(excluded.items()) if n}, describe(reports, references), synthetic)
 
+    root: str
+    images: Literal["dicom", "jpg"]
+    sectioner: Mode
+    radgraph: str = ""
 
-def read_tables(root: Path) -> list[ImageRow]:
-    """Join the split table and the metadata table on dicom_id."""
-    metadata = {row["dicom_id"]: row for row in _read_csv(root, "mimic-cxr-2.0.0-metadata.csv")}
-    rows = []
-    for row in _read_csv(root, "mimic-cxr-2.0.0-split.csv"):
-        if row["split"] not in SPLITS:
-            raise DataError(f"image {row['dicom_id']} has split {row['split']!r}; it is one of {', '.join(SPLITS)}")
-        about = metadata.get(row["dicom_id"], {})
-        rows.append(
-            ImageRow(
-                dicom_id=row["dicom_id"],
-                study_id=row["study_id"],
-                patient_id=row["subject_id"],
-                split=SPLITS[row["split"]],
-                view=_view(about),
-                taken_at=parse_time(about.get("StudyDate", ""), about.get("StudyTime", "")),
-            )
+    def about(self) -> SourceAbout:
+        check_tables(self._folder)
+        synthetic = is_synthetic(self._folder)
+        found = [find_table(self._folder, name) for name in (SPLIT_TABLE, METADATA_TABLE, LABEL_TABLE)]
+        config: dict[str, Any] = {
+            "images": self.images,
+            "sectioner": self.sectioner,
+            "hand_lists": hand_lists()["version"] if self.sectioner == "mimic_official" else "",
+            "views": VIEW_RULE,
+            "tables": {name: self._folder.sha256(name) for name in found if name},
+        }
+        if self.radgraph:
+            with open_graphs(self.root, self.radgraph) as file:
+                config["radgraph"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return SourceAbout(
+            name="mimic-cxr" if self.images == "dicom" else "mimic-cxr-jpg",
+            synthetic=synthetic,
+            use_agreement="" if synthetic else PHYSIONET,
+            has_history=True,
+            config=config,
         )
-    if not rows:
-        raise DataError(f"the split table below {root} has no rows")
-    return rows
 
-
-def parse_time(date: str, time: str) -> datetime | None:
-    """Read StudyDate (YYYYMMDD) and StudyTime (HHMMSS.fff without its leading zeros: 244.0 is 00:02:44)."""
-    if not date.strip():
-        return None
-    try:
-        whole, _, fraction = time.strip().partition(".")
-        moment = datetime.strptime(f"{date.strip()} {whole.zfill(6)}", "%Y%m%d %H%M%S")
-        return moment + timedelta(seconds=float(f"0.{fraction or 0}"))
-    except ValueError as error:
-        raise DataError(f"StudyDate {date!r} with StudyTime {time!r} is no time; correct the metadata table") from error
-
-
-def choose_frontal(images: list[ImageRow]) -> ImageRow | None:
-    """PA before AP, then the earliest, then by dicom_id. An unknown view is not guessed to be frontal."""
-    frontal = [image for image in images if image.view in FRONTAL]
-    return min(
-        frontal,
-        key=lambda image: (FRONTAL.index(image.view), image.taken_at or datetime.max, image.dicom_id),
-        default=None,
-    )
-
-
-def _read_csv(root: Path, name: str) -> Iterator[dict[str, str]]:
-    for path, opened in ((root / f"{name}.gz", gzip.open), (root / name, open)):
-        if path.is_file():
-            with opened(path, "rt", newline="", encoding="utf-8") as file:
-                yield from csv.DictReader(file)
+    def studies(self) -> Iterator[SourceStudy | Exclusion]:
+        if not self.radgraph:
+            yield from self._studies(None)
             return
-    raise DataError(f"{root} is not a MIMIC-CXR tree: {name}.gz is missing")
+        with PublishedGraphs.open(self.root, self.radgraph) as graphs:
+            yield from self._studies(graphs)
 
+    def load(self, image: SourceImage) -> bytes:
+        return read_image(self.root, image.path, image.image_id)
 
-def _view(about: dict[str, str]) -> str:
-    return about.get("ViewPosition", "").upper() or VIEW_CODES.get(about.get("ViewCodeSequence_CodeMeaning", ""), "")
+    def _studies(self, graphs: PublishedGraphs | None) -> Iterator[SourceStudy | Exclusion]:
+        tables = read_tables(self._folder)
+        yield from (tables.problems[study_id] for study_id in sorted(tables.problems))
+        labels, truth = read_labels(self._folder), read_truth(self._folder)
+        synthetic = is_synthetic(self._folder)
+        studies = list(in_order(tables))
+        names = [f"{_patient_folder(rows.patient_id)}/s{study_id}.txt" for study_id, rows in studies]
+        reports = read_reports(self._folder, names) if studies else iter(())
+        for (study_id, rows), data in zip(studies, reports, strict=True):
+            report = _text_of(study_id, data)
+            if isinstance(report, Exclusion):
+                yield report
+                continue
+            text, is_latin1 = report
+            # A phantom's ids are drawn: one may be the id of a real study that the hand lists name.
+            sections = section_texts(text, self.sectioner, "" if synthetic else study_id)
+            notes = (*sections.notes, *(("report_latin1",) if is_latin1 else ()))
+            study = self._study(study_id, rows, sections, notes)
+            if study_id in labels:
+                study = replace(study, source_labels=unpack_labels(labels[study_id]))
+            study = replace(study, truth=truth.get(study_id))
+            yield study if graphs is None else _with_graph(study, graphs, text, sections)
 
-
-def _by_study(rows: list[ImageRow]) -> dict[str, list[ImageRow]]:
-    """Group by study. Splits are checked over all rows, since a study left out may still be another's reference."""
-    images: dict[str, list[ImageRow]] = defaultdict(list)
-    split_of: dict[str, Split] = {}
-    for row in rows:
-        if (split := split_of.setdefault(row.patient_id, row.split)) != row.split:
-            raise DataError(f"patient {row.patient_id} stands in the splits {split} and {row.split}; split by patient")
-        images[row.study_id].append(row)
-        if (patient := images[row.study_id][0].patient_id) != row.patient_id:
-            raise DataError(f"study {row.study_id} has the patients {patient} and {row.patient_id}; correct the table")
-    return images
-
-
-def _read_texts(
-    root: Path, images: dict[str, list[ImageRow]], sectioner: Mode, excluded: Counter[str]
-) -> dict[str, _Texts]:
-    texts = {}
-    for study_id, rows in tqdm(sorted(images.items()), desc="reports", unit="study"):
-        path = _patient_folder(root, rows[0].patient_id) / f"s{study_id}.txt"
-        if not path.is_file():
-            excluded["no_report"] += 1
-            continue
-        sections = split_sections(path.read_text(encoding="utf-8", errors="replace"), sectioner)
-        findings, impression, indication = (_unwrap(sections.get(n)) for n in ("findings", "impression", "indication"))
-        if not findings:
-            excluded["no_findings"] += 1
-            continue
-        texts[study_id] = _Texts(findings=findings, impression=impression, indication=indication)
-    return texts
-
-
-def _unwrap(text: str | None) -> str | None:
-    """Undo the line breaks of a text of 79 columns; every word and sign stays."""
-    return None if text is None else " ".join(text.split())
-
-
-def _dated_report(images: list[ImageRow], findings: str) -> DatedReport:
-    return DatedReport(
-        study_id=images[0].study_id, patient_id=images[0].patient_id, taken_at=_taken_at(images), findings=findings
-    )
-
-
-def _taken_at(images: list[ImageRow]) -> datetime | None:
-    return min((image.taken_at for image in images if image.taken_at), default=None)
-
-
-def _read_truth(root: Path) -> dict[str, dict[str, Any]]:
-    path = root / "truth.jsonl"
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8") as lines:
-        return {truth["study_id"]: truth for truth in map(json.loads, lines)}
-
-
-def _readable(conversions: list[Conversion], excluded: Counter[str]) -> list[Conversion]:
-    failed = [conversion for conversion in conversions if conversion.failure]
-    excluded.update(f"unreadable_{conversion.reason}" for conversion in failed)
-    if len(failed) > LARGEST_UNREADABLE_SHARE * len(conversions):
-        raise DataError(
-            f"{len(failed)} of {len(conversions)} radiographs cannot be read, more than"
-            f" {LARGEST_UNREADABLE_SHARE:.0%}; the first: {failed[0].failure}"
+    def _study(self, study_id: str, rows: StudyRows, sections: Sections, notes: tuple[str, ...]) -> SourceStudy:
+        folder = PurePosixPath("files", _patient_folder(rows.patient_id), f"s{study_id}")
+        suffix = ".dcm" if self.images == "dicom" else ".jpg"
+        images = tuple(
+            SourceImage(image_id=i.dicom_id, path=str(folder / (i.dicom_id + suffix)), view=i.view, taken_at=i.taken_at)
+            for i in sorted(rows.images, key=lambda image: image.dicom_id)
+            if i.view is not None
         )
-    return [conversion for conversion in conversions if not conversion.failure]
+        return SourceStudy(
+            study_id=study_id,
+            patient_id=rows.patient_id,
+            split=rows.split,
+            images=images,
+            taken_at=_earliest([image.taken_at for image in rows.images]),
+            findings=sections.findings,
+            impression=sections.impression,
+            indication=sections.indication,
+            notes=notes,
+        )
+
+    @cached_property
+    def _folder(self) -> Folder:
+        return Folder(self.root)
 
 
-def _study(
-    images: list[ImageRow],
-    texts: _Texts,
-    converted: Conversion,
-    reference: DatedReport | None,
-    policy: ReferencePolicy,
-    synthetic: bool,
-) -> Study:
-    frontal = choose_frontal(images)
-    assert frontal is not None
-    return Study(
-        study_id=frontal.study_id,
-        patient_id=frontal.patient_id,
-        split=frontal.split,
-        view="PA" if frontal.view == "PA" else "AP",
-        taken_at=_taken_at(images),
-        image=converted.image,
-        findings=texts.findings,
-        impression=texts.impression,
-        indication=texts.indication,
-        reference_report=reference and reference.findings,
-        reference_study_id=reference and reference.study_id,
-        reference_policy=policy,
-        regions=converted.regions,
-        synthetic=synthetic,
-    )
+def _patient_folder(patient_id: str) -> str:
+    return f"p{patient_id[:2]}/p{patient_id}"
 
 
-def _patient_folder(root: Path, patient_id: str) -> Path:
-    return root / "files" / f"p{patient_id[:2]}" / f"p{patient_id}"
+def _earliest(times: list[datetime | None]) -> datetime | None:
+    return min((time for time in times if time), default=None)
+
+
+def _text_of(study_id: str, data: bytes | UnreadableReport | None) -> tuple[str, bool] | Exclusion:
+    """(text, whether it was read as Latin-1), or why there is none."""
+    if isinstance(data, UnreadableReport):
+        return Exclusion(study_id=study_id, reason="unreadable_report", detail=data.why)
+    if data is None or not data.strip():
+        detail = "its report is not there" if data is None else "its report is empty"
+        return Exclusion(study_id=study_id, reason="no_report", detail=detail)
+    return decode(data)
+
+
+def _with_graph(
+    study: SourceStudy, graphs: PublishedGraphs, report: str, sections: Sections
+) -> SourceStudy | Exclusion:
+    """Give a study its published graph. One without findings is left to the rule about those."""
+    if not study.findings or sections.findings_span is None:
+        return study
+    published = graphs.get(study.study_id)
+    if published is None:
+        detail = "the published graphs do not cover it"
+        return Exclusion(study_id=study.study_id, reason="no_radgraph", detail=detail, cause="rule")
+    try:
+        return replace(study, radgraph=graph_of_section(published, normal_lines(report), sections.findings_span))
+    except GraphError as error:
+        return Exclusion(study_id=study.study_id, reason="bad_graph", detail=str(error))
