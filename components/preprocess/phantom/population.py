@@ -11,7 +11,7 @@ findings are omitted, faint atelectases may be uncertain, and a pneumonia always
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -27,10 +27,11 @@ from components.preprocess.phantom.state import (
     Zone,
 )
 
-PERSISTENCE = 0.8  # AR(1) coefficient: of a finding that 40 % have, three quarters have it in the next study
+PERSISTENCE = 0.8  # AR(1) coefficient: three in four effusions are still there in the next study
 SCARS = frozenset({"pleural_thickening", "rib_fracture"})  # stay as they are
-DEVICES: dict[FindingName, float] = {"central_line": 0.6, "endotracheal_tube": 0.25, "pacemaker": 0.15}  # the main one
-SECOND_DEVICE = 0.25  # probability of each other device in a study with devices
+# Which device a patient has whenever there are any, and how often each other one is there then.
+MAIN_DEVICE: dict[FindingName, float] = {"central_line": 0.6, "endotracheal_tube": 0.25, "pacemaker": 0.15}
+OTHER_DEVICE = 0.25
 
 _EITHER: tuple[Side, Side] = ("right", "left")
 # What is on one side or both: finding, zone, and the share of those who have it that have it on both sides.
@@ -63,7 +64,7 @@ class CoOccurringFindings:
     def __init__(self, patient_seed: int) -> None:
         self._rng = np.random.default_rng([patient_seed, 6])
         self._sites = _sites(self._rng)
-        self._main_device = self._rng.choice(len(DEVICES), p=tuple(DEVICES.values()))
+        self._main_device = self._rng.choice(len(MAIN_DEVICE), p=tuple(MAIN_DEVICE.values()))
         self._latents: np.ndarray | None = None  # of the observations, then of the devices
         self._before: tuple[Finding, ...] = ()
 
@@ -76,7 +77,7 @@ class CoOccurringFindings:
 
     def _move_on(self, latents: np.ndarray | None) -> np.ndarray:
         root = chexpert_copula().root
-        fresh = self._rng.standard_normal(len(COPULA_NAMES) + len(DEVICES))
+        fresh = self._rng.standard_normal(len(COPULA_NAMES) + len(MAIN_DEVICE))
         fresh[: len(root)] = root @ fresh[: len(root)]
         if latents is None:
             return fresh
@@ -88,19 +89,17 @@ class CoOccurringFindings:
             if is_positive and name != "Support Devices":
                 yield from self._sites[name]
             elif is_positive:
-                others = latents[len(COPULA_NAMES) :] > -ndtri(SECOND_DEVICE)
+                others = latents[len(COPULA_NAMES) :] > -ndtri(OTHER_DEVICE)
                 sites = self._sites[name]
                 yield from (site for i, site in enumerate(sites) if others[i] or i == self._main_device)
 
     def _at(self, site: Site, *, has_prior: bool) -> Finding:
         finding = Finding(name=site.name, side=site.side, zone=site.zone)
         if old := same_place(finding, self._before):
-            progresses = site.name not in DEVICES and site.name not in SCARS
+            progresses = site.name not in MAIN_DEVICE and site.name not in SCARS
             return persist(self._rng, old, progresses=progresses, lowest=site.lowest, highest=site.highest)
         severity = rounded(self._rng.uniform(max(0.2, site.lowest), site.highest))
-        return Finding(
-            name=site.name, side=site.side, zone=site.zone, severity=severity, change="new" if has_prior else ""
-        )
+        return replace(finding, severity=severity, change="new" if has_prior else "")
 
 
 def _sites(rng: np.random.Generator) -> dict[str, tuple[Site, ...]]:
@@ -111,7 +110,7 @@ def _sites(rng: np.random.Generator) -> dict[str, tuple[Site, ...]]:
         "Cardiomegaly": (Site(name="cardiomegaly"),),
         "Enlarged Cardiomediastinum": (Site(name="enlarged_mediastinum"),),
         "Lung Lesion": (_lung_site("nodule", int(rng.choice(len(_LUNG)))),),
-        "Support Devices": (
+        "Support Devices": (  # in the order of MAIN_DEVICE
             Site(name="central_line", side=_EITHER[int(rng.random() < 0.3)]),
             Site(name="endotracheal_tube"),
             Site(name="pacemaker", side=_EITHER[int(rng.random() < 0.85)]),
