@@ -38,7 +38,7 @@ class AnnotationJson:
             has_history=False,
             config={
                 "variant": file.variant,
-                "sha256": {self.annotation: file.sha256},
+                "tables": {self.annotation: file.sha256},
                 "encoding": "latin-1" if file.latin1 else "utf-8",
                 "unit": "image rows -> studies" if is_mimic else "study rows",
                 "rows": {split: len(rows) for split, rows in file.rows.items()},

@@ -42,7 +42,7 @@ class IuXray:
 
     def about(self) -> SourceAbout:
         folder = Folder(self.root)
-        form = _form(folder)
+        form = _form(folder, _without_forks(folder.names()))
         has_projections = find_table(folder, PROJECTIONS_TABLE) is not None
         return SourceAbout(
             name="iu-xray",
@@ -58,7 +58,7 @@ class IuXray:
                 # Captions alone do not promise a view per image: most describe the examination.
                 "views": f"captions and {PROJECTIONS_TABLE}" if has_projections else "captions",
                 "views_named": has_projections,
-                "sha256": _checksums(folder),
+                "tables": _checksums(folder),
             },
         )
 
@@ -77,9 +77,9 @@ class IuXray:
         return read_image(self.root, image.path, image.image_id)
 
 
-def _form(folder: Folder) -> Form:
+def _form(folder: Folder, files: list[str]) -> Form:
     """The published files count before the re-pack; a folder with both is read as XML."""
-    if folder.exists(REPORTS_FOLDER) or any(_is_report(name) for name in folder.names()):
+    if any(_is_report(name) for name in files):
         return "xml"
     if find_table(folder, REPORTS_TABLE):
         return "tables"
@@ -100,7 +100,7 @@ def _without_forks(names: Iterable[str]) -> list[str]:
 
 
 def _reports(folder: Folder, files: list[str]) -> Iterator[OpenIReport | Exclusion]:
-    if _form(folder) == "tables":
+    if _form(folder, files) == "tables":
         return read_table_reports(folder)
     return name_views(folder, read_xml_reports(folder, [name for name in files if _is_report(name)]))
 

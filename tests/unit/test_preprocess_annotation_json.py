@@ -96,7 +96,7 @@ def test_mimic_rows_are_put_together_to_studies_in_the_order_of_patients(tmp_pat
     assert about.config["unit"] == "image rows -> studies"
     assert about.config["rows"] == {"train": 4, "validate": 1, "test": 0}
     data = (tmp_path / "annotation.json").read_bytes()
-    assert about.config["sha256"] == {"annotation.json": hashlib.sha256(data).hexdigest()}
+    assert about.config["tables"] == {"annotation.json": hashlib.sha256(data).hexdigest()}
 
 
 def test_rows_of_a_study_that_differ_leave_it_out_whole(tmp_path: Path) -> None:

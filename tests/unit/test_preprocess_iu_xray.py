@@ -263,7 +263,7 @@ def test_the_two_tables_give_what_the_published_files_give(tmp_path: Path) -> No
     about = IuXray(str(tmp_path)).about()
     assert about.config["views_named"] is True
     assert about.config["form"] == "tables"
-    assert set(about.config["sha256"]) == {"indiana_reports.csv", "indiana_projections.csv"}
+    assert set(about.config["tables"]) == {"indiana_reports.csv", "indiana_projections.csv"}
 
 
 def test_the_projections_table_names_the_views_of_the_published_files(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_the_split_of_annotation_json_is_used_when_it_lies_there(tmp_path: Path)
     assert (exclusion(tmp_path, "4").reason, exclusion(tmp_path, "4").cause) == ("no_split", "rule")
     about = IuXray(str(tmp_path)).about()
     assert "no official split exists" in about.config["split"]
-    assert "annotation.json" in about.config["sha256"]
+    assert "annotation.json" in about.config["tables"]
 
 
 def test_a_report_in_two_splits_stops_the_run(tmp_path: Path) -> None:
