@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -11,22 +12,25 @@ import pytest
 from PIL import Image
 
 from components.preprocess.phantom import make
+from components.preprocess.phantom.dicom_object import to_dicom, uid
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.make import make_phantom
-from components.preprocess.phantom.mimic_tree import Storage, apply_margins, choose_storage, to_dicom, uid
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.render import render
 from components.preprocess.phantom.state import StudyState
-from components.preprocess.phantom.truth import MASK_SCALE, bounding_box, shrink_mask
+from components.preprocess.phantom.storage import MASK_SCALE, Storage, apply_margins, choose_storage
+from components.preprocess.phantom.study import PhantomStudy, build_study
+from components.preprocess.phantom.truth import bounding_box, shrink_mask
 from model.errors import ConfigError, DataError
 
 SEED, PATIENTS, SIZE = 21, 3, 64
+SETTINGS = {"patients": PATIENTS, "seed": SEED, "size": SIZE, "workers": 1, "population": "independent"}
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "tree"
-    make_phantom(out, patients=PATIENTS, seed=SEED, size=SIZE, workers=1)
+    make_phantom(out, **SETTINGS)
     return out
 
 
@@ -96,7 +100,7 @@ def test_boxes_and_masks_lie_on_the_stored_matrix(tree: Path) -> None:
 
 def test_a_second_call_writes_nothing(tree: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
-    make_phantom(tree, patients=PATIENTS, seed=SEED, size=SIZE, workers=1)
+    make_phantom(tree, **SETTINGS)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
 
 
@@ -104,22 +108,23 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    real = make.write_patient
 
-    def dies_at_the_third(root: Path, studies: list[StudyState], split: str, size: int) -> list[dict]:
-        written.append(studies[0].patient_id)
-        if len(written) == PATIENTS:
-            raise KeyboardInterrupt
-        return real(root, studies, split, size)
+    def dies_at_the_third(state: StudyState, **settings: Any) -> PhantomStudy:
+        if state.patient_id not in written:
+            written.append(state.patient_id)
+            if len(written) == PATIENTS:
+                raise KeyboardInterrupt
+        return build_study(state, **settings)
 
-    monkeypatch.setattr(make, "write_patient", dies_at_the_third)
+    monkeypatch.setattr(make, "build_study", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        make_phantom(tmp_path / "tree", patients=PATIENTS, seed=SEED, size=SIZE, workers=1)
+        make_phantom(tmp_path / "tree", **SETTINGS)
     assert not (tmp_path / "tree" / "SYNTHETIC").exists()
     with pytest.raises(DataError, match="another phantom data set"):
-        make_phantom(tmp_path / "tree", patients=PATIENTS, seed=SEED, size=128, workers=1)
-    make_phantom(tmp_path / "tree", patients=PATIENTS, seed=SEED, size=SIZE, workers=1)
-    assert len(written) == PATIENTS + 1  # the finished patients were not made again
+        make_phantom(tmp_path / "tree", **SETTINGS | {"size": 128})
+    finished, written[:] = set(written[:-1]), []
+    make_phantom(tmp_path / "tree", **SETTINGS)
+    assert len(written) == 1 and not finished & set(written)  # the finished patients were not made again
     assert _contents(tmp_path / "tree") == _contents(tree)
 
 
@@ -127,9 +132,18 @@ def _contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_another_data_set_in_the_folder_is_refused(tree: Path) -> None:
-    with pytest.raises(DataError, match="seed 21 is not 22"):
-        make_phantom(tree, patients=PATIENTS, seed=22, size=SIZE)
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"seed": 22}, "seed 21 is not 22"),
+        ({"layout": "iu-xray"}, "layout mimic-cxr is not iu-xray"),
+        ({"population": "chexpert"}, "population independent is not chexpert"),
+        ({"longitudinal": False}, "longitudinal True is not False"),
+    ],
+)
+def test_another_data_set_in_the_folder_is_refused(tree: Path, change: dict, why: str) -> None:
+    with pytest.raises(DataError, match=why):
+        make_phantom(tree, **SETTINGS | change)
 
 
 def test_foreign_files_are_never_mixed_with_phantom_files(tmp_path: Path) -> None:
@@ -146,6 +160,8 @@ def test_foreign_files_are_never_mixed_with_phantom_files(tmp_path: Path) -> Non
         ({"patients": 2}, "at least 3"),
         ({"splits": (0.5, 0.5, 0.5)}, "sum to 1"),
         ({"size": 66}, "multiple of 4"),
+        ({"layout": "bids"}, "no phantom layout 'bids'"),
+        ({"population": "icu"}, "no phantom population 'icu'"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict, why: str, tmp_path: Path) -> None:

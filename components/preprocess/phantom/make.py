@@ -1,31 +1,31 @@
-"""Make a phantom data set: a MIMIC-CXR tree with exact truth beside it.
+"""Make a phantom data set in one of several layouts, with exact truth beside it.
 
 Patients are written one by one by a pool of processes; each leaves its rows in `truth.parts/`, so that an interrupted
 run goes on where it stopped. The tables and truth.jsonl come next, the marker SYNTHETIC last: without it there is no
 data set.
 """
 
-import csv
-import gzip
-import io
 import json
 import multiprocessing
-import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
 
-from components.preprocess.phantom.mimic_tree import METADATA_COLUMNS, SPLIT_COLUMNS, write_patient
-from components.preprocess.phantom.patients import sample_patients
+from components.preprocess.phantom.files import write_atomically
+from components.preprocess.phantom.layouts import BY_NAME, LAYOUTS, ONE_STUDY_PER_PATIENT
+from components.preprocess.phantom.patients import Population, sample_patients
 from components.preprocess.phantom.state import GENERATOR
-from components.preprocess.phantom.truth import MASK_SCALE
+from components.preprocess.phantom.storage import MASK_SCALE
+from components.preprocess.phantom.study import build_study
+from components.preprocess.phantom.truth import truth_record
 from model.errors import ConfigError, DataError, PlatformError
 
 FOUNDATION_SEED = 900  # seeds from here on belong to the foundation models' data
@@ -34,39 +34,71 @@ MARKER = "SYNTHETIC"
 PARTS = "truth.parts"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a phantom data set depends on; it stands in the marker."""
+
+    generator: str
+    seed: int
+    patients: int
+    splits: list[float]
+    size: int
+    layout: str
+    population: Population
+    longitudinal: bool
+
+
 def make_phantom(
     out: Path,
     *,
     patients: int,
     seed: int,
+    layout: str = "mimic-cxr",
     splits: tuple[float, float, float] = (0.76, 0.1, 0.14),
     size: int = 256,
     workers: int = 2,
+    population: Population = "chexpert",
+    longitudinal: bool = True,
 ) -> None:
-    """Write the tree below `out`; return at once when it is there already.
+    """Write the data set below `out`; return at once when it is there already.
 
-    splits: shares of the patients for train, validate and test. size: of the rendered square; stored matrices differ
-    from it by a few rows and columns.
+    layout: one of LAYOUTS; the same other arguments give the same studies in each. splits: shares of the patients for
+    train, validate and test. size: of the rendered square; stored matrices differ from it. population: "chexpert" has
+    findings that come together as in patients, and the lateral views, odd reports and large matrices of real archives;
+    "independent" has none of these. longitudinal: False gives one study per patient, which is all that Open-i has.
     Raises ConfigError for impossible settings, DataError when `out` holds something else.
     """
-    _check(patients, seed, splits, size)
-    settings = {"generator": GENERATOR, "seed": seed, "patients": patients, "splits": list(splits), "size": size}
-    if _is_complete(out, settings):
+    settings = Settings(
+        generator=GENERATOR,
+        seed=seed,
+        patients=patients,
+        splits=list(splits),
+        size=size,
+        layout=layout,
+        population=population,
+        longitudinal=longitudinal and layout not in ONE_STUDY_PER_PATIENT,
+    )
+    _check(settings)
+    if _is_complete(out, asdict(settings)):
         return
     (out / "masks").mkdir(exist_ok=True)
     names = _assign_splits(patients, seed, splits)
     todo = [index for index in range(patients) if not _part(out, index).exists()]
-    _write_patients(out, todo, names, seed=seed, size=size, workers=workers)
+    _write_patients(out, todo, names, settings, workers)
     studies = [study for index in range(patients) for study in json.loads(_part(out, index).read_text())]
-    _write_atomically(out / "truth.jsonl", "".join(json.dumps(study["truth"]) + "\n" for study in studies).encode())
-    for name, columns in (("split", SPLIT_COLUMNS), ("metadata", METADATA_COLUMNS)):
-        rows = sorted(study[name] for study in studies)  # by random ids, so the order says nothing about time
-        _write_atomically(out / f"mimic-cxr-2.0.0-{name}.csv.gz", _csv_gz(columns, rows))
-    _write_atomically(out / MARKER, (json.dumps(settings) + "\n").encode())
+    write_atomically(out / "truth.jsonl", "".join(json.dumps(study["truth"]) + "\n" for study in studies).encode())
+    BY_NAME[layout].write_tables(out, [study["rows"] for study in studies])
+    write_atomically(out / MARKER, (json.dumps(asdict(settings)) + "\n").encode())
     shutil.rmtree(out / PARTS)
 
 
-def _check(patients: int, seed: int, splits: tuple[float, ...], size: int) -> None:
+def _check(settings: Settings) -> None:
+    if settings.layout not in LAYOUTS:
+        raise ConfigError(f"there is no phantom layout {settings.layout!r}; use one of {', '.join(LAYOUTS)}")
+    if settings.population not in get_args(Population):
+        known = ", ".join(get_args(Population))
+        raise ConfigError(f"there is no phantom population {settings.population!r}; use one of {known}")
+    seed, patients, splits, size = settings.seed, settings.patients, settings.splits, settings.size
     if not 0 <= seed < FOUNDATION_SEED:
         raise ConfigError(f"phantom seed {seed} is not allowed; use 0 to {FOUNDATION_SEED - 1}, the rest is reserved")
     if patients < len(SPLITS):
@@ -88,7 +120,7 @@ def _is_complete(out: Path, settings: dict[str, Any]) -> bool:
         raise DataError(f"{out} holds files that are not a phantom data set; choose an empty folder")
     else:
         started.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(started, json.dumps(settings).encode())
+        write_atomically(started, json.dumps(settings).encode())
         return False
     if found != settings:
         differing = ", ".join(
@@ -113,9 +145,9 @@ def _assign_splits(patients: int, seed: int, splits: Sequence[float]) -> list[st
     return [names[i] for i in np.random.default_rng([seed, 3]).permutation(patients)]
 
 
-def _write_patients(out: Path, todo: list[int], names: list[str], *, seed: int, size: int, workers: int) -> None:
+def _write_patients(out: Path, todo: list[int], names: list[str], settings: Settings, workers: int) -> None:
     jobs = [(index, names[index]) for index in todo]
-    write = partial(_write_one, out, seed, size)
+    write = partial(_write_one, out, settings)
     with tqdm(total=len(names), initial=len(names) - len(jobs), desc="phantom", unit="patient") as bar:
         for _ in _run(write, jobs, workers):
             bar.update()
@@ -133,26 +165,19 @@ def _run(write: Callable[[tuple[int, str]], None], jobs: list[tuple[int, str]], 
         raise PlatformError("a phantom worker was killed, perhaps for memory; run again, it goes on there") from error
 
 
-def _write_one(out: Path, seed: int, size: int, job: tuple[int, str]) -> None:
+def _write_one(out: Path, settings: Settings, job: tuple[int, str]) -> None:
     index, split = job
-    studies = sample_patients(1, seed, first_index=index)[0]
-    rows = write_patient(out, studies, split, size)
-    _write_atomically(_part(out, index), json.dumps(rows).encode())
+    states = sample_patients(
+        1, settings.seed, first_index=index, population=settings.population, longitudinal=settings.longitudinal
+    )[0]
+    parts = []
+    for state in states:
+        varied = settings.population == "chexpert"
+        study = build_study(state, number=index + 1, split=split, size=settings.size, varied=varied)
+        rows = BY_NAME[settings.layout].write_study(out, study)
+        parts.append({"truth": truth_record(study, rows["images"], out), "rows": rows})
+    write_atomically(_part(out, index), json.dumps(parts).encode())
 
 
 def _part(out: Path, index: int) -> Path:
     return out / PARTS / f"{index:06d}.json"
-
-
-def _csv_gz(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return gzip.compress(text.getvalue().encode(), mtime=0)  # the same data set, the same bytes
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_bytes(data)
-    os.replace(partial_path, path)

@@ -27,7 +27,8 @@ class Rendered:
     ctr: float
 
 
-def _adjust(anatomy: Anatomy, state: StudyState) -> Adjustments:
+def adjust(anatomy: Anatomy, state: StudyState) -> Adjustments:
+    """Return what the findings change of the anatomy itself."""
     ctr = anatomy.ctr + (0.015 if state.view == "AP" else 0.0)
     wider, domes = 0.0, [0.0, 0.0]
     for finding in state.findings:
@@ -56,17 +57,16 @@ def _attenuation(scene: Scene, texture: Array) -> Array:
     return np.maximum(mu, 0)
 
 
-def _film(scene: Scene, mu: Array, state: StudyState) -> Array:
-    """Scatter, quantum noise, unsharp masking and the window to 12 bit."""
-    size = scene.frame.size
+def expose(mu: Array, body_cm: Array, photons: float, rng: np.random.Generator) -> Array:
+    """Scatter, quantum noise, unsharp masking and the window to 12 bit; body_cm: the thickness of the body."""
+    size = mu.shape[0]
     primary = np.exp(-mu)
     scatter = SCATTER * canvas.blur(np.minimum(primary, 0.2), 0.06 * size)
     signal = primary + scatter
-    rng = np.random.default_rng([state.study_seed, 31])
     noise = rng.standard_normal((size, size), dtype=np.float32)
-    log = -np.log(signal) + noise / np.sqrt(signal * np.float32(PHOTONS[state.view]))
+    log = -np.log(signal) + noise / np.sqrt(signal * np.float32(photons))
     log += np.float32(0.45) * (log - canvas.blur(log, 0.022 * size))
-    body = log[::4, ::4][scene.body[::4, ::4] > 6]
+    body = log[::4, ::4][body_cm[::4, ::4] > 6]
     low, high = np.percentile(body, [0.5, 99.3])
     low -= 0.12 * (high - low)
     unit = np.clip((log - low) / (high - low), 0, 1)
@@ -79,7 +79,7 @@ def render(state: StudyState, size: int = 256) -> Rendered:
     anatomy = patient_anatomy(state.patient_seed)
     pose, inspiration = study_pose(anatomy, state.study_seed)
     frame = Frame(size, pose)
-    adjustments = _adjust(anatomy, state)
+    adjustments = adjust(anatomy, state)
     lines: dict[str, list[Array]] = {name: ribs(anatomy, sign) for name, sign in SIDES.items()}
     broken: dict[Finding, list[Array]] = {}
     for finding in state.findings:
@@ -102,6 +102,7 @@ def render(state: StudyState, size: int = 256) -> Rendered:
         elif finding.name == "rib_fracture":
             masks[finding] = callus(scene, finding, broken[finding])
     texture = canvas.fractal(np.random.default_rng([state.patient_seed, 32]), size, (8, 16, 32, 64))
-    image = _film(scene, _attenuation(scene, texture), state)
+    rng = np.random.default_rng([state.study_seed, 31])
+    image = expose(_attenuation(scene, texture), scene.body, PHOTONS[state.view], rng)
     regions = {"lung_right": fields["right"], "lung_left": fields["left"], "heart": scene.heart}
     return Rendered(image, {f: masks[f] for f in state.findings}, regions, float(adjustments.ctr))

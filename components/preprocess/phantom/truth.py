@@ -4,18 +4,19 @@ Boxes and masks follow the stored pixel matrix. Text labels say what the finding
 the picture, mentioned or not.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from components.preprocess.phantom.grammar import PhantomReport, may_be_pneumonia, observation_of
+from components.preprocess.phantom.grammar import may_be_pneumonia, observation_of
 from components.preprocess.phantom.patients import DEVICES
-from components.preprocess.phantom.state import GENERATOR, Finding, StudyState
+from components.preprocess.phantom.state import GENERATOR, StudyState
+from components.preprocess.phantom.storage import MASK_SCALE
+from components.preprocess.phantom.study import PhantomStudy
 from model.records import OBSERVATIONS
-
-MASK_SCALE = 4  # masks are stored at a quarter of the matrix; a stored pixel is set when any of its 4 x 4 is
 
 Box = tuple[int, int, int, int]  # x_min, y_min, x_max, y_max; max is exclusive
 
@@ -30,26 +31,28 @@ def image_truth(state: StudyState) -> dict[str, int]:
     return {name: int(name in present) for name in OBSERVATIONS}
 
 
-def truth_record(
-    state: StudyState,
-    report: PhantomReport,
-    *,
-    shape: tuple[int, int],
-    masks: dict[Finding, np.ndarray],
-    regions: dict[str, np.ndarray],
-    root: Path,
-) -> dict[str, Any]:
-    """Write the masks below `root`/masks and return the line. `shape` is (rows, columns) of the stored matrix."""
+def truth_record(study: PhantomStudy, paths: Sequence[str], root: Path) -> dict[str, Any]:
+    """Write the masks below `root`/masks and return the line. `paths` are where the layout has put the images."""
+    state, report, frontal = study.state, study.report, study.images[0]
+    factor = frontal.storage.factor
     return {
+        "dicom_id": frontal.image_id,
+        "split": study.split,
+        "ctr": round(float(study.ctr), 3),
         "study_id": state.study_id,
         "patient_id": state.patient_id,
         "generator": GENERATOR,
         "seed": state.study_seed,
         "view": state.view,
         "style": state.style,
-        "rows": shape[0],
-        "columns": shape[1],
-        "mask_scale": MASK_SCALE,
+        "rows": int(frontal.dicom.Rows),
+        "columns": int(frontal.dicom.Columns),
+        "mask_scale": MASK_SCALE * factor,
+        "images": [
+            {"dicom_id": image.image_id, "view": image.view, "path": path}
+            for image, path in zip(study.images, paths, strict=True)
+        ],
+        "report_shape": report.shape,
         "findings_text": report.findings,
         "image_truth": image_truth(state),
         "text_labels": report.labels,
@@ -63,22 +66,27 @@ def truth_record(
                 "severity": finding.severity,
                 "change": finding.change,
                 "mentioned": finding in report.mentioned,
-                **_place(masks[finding], f"{state.study_id}_{number}", root),
+                **_place(study.masks[finding], f"{state.study_id}_{number}", root, factor),
             }
             for number, finding in enumerate(state.findings)
         ],
-        "regions": {name: _place(mask, f"{state.study_id}_{name}", root) for name, mask in regions.items()},
+        "regions": {
+            name: _place(mask, f"{state.study_id}_{name}", root, factor) for name, mask in study.regions.items()
+        },
     }
 
 
-def _place(mask: np.ndarray, name: str, root: Path) -> dict[str, Any]:
-    """Return box and mask file of a boolean mask; both are None when it is empty, as after a crop."""
+def _place(mask: np.ndarray, name: str, root: Path, factor: int) -> dict[str, Any]:
+    """Return box and mask file of a boolean mask; both are None when it is empty, as after a crop.
+
+    factor: stored pixels per pixel of the mask.
+    """
     box = bounding_box(mask)
     if box is None:
         return {"box": None, "mask": None}
     path = f"masks/{name}.png"
     Image.fromarray(shrink_mask(mask).astype(np.uint8) * 255).save(root / path)
-    return {"box": list(box), "mask": path}
+    return {"box": [side * factor for side in box], "mask": path}
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
@@ -89,6 +97,6 @@ def bounding_box(mask: np.ndarray) -> Box | None:
 
 
 def shrink_mask(mask: np.ndarray) -> np.ndarray:
-    """Return the mask at 1 / MASK_SCALE. Rows and columns must be multiples of it."""
+    """Return the mask at 1 / MASK_SCALE, a pixel set when any of its block is. Sides must be multiples of it."""
     rows, columns = mask.shape
     return mask.reshape(rows // MASK_SCALE, MASK_SCALE, columns // MASK_SCALE, MASK_SCALE).any(axis=(1, 3))
