@@ -55,4 +55,5 @@ def _group(unique: Signatures, run: Indices, leader: Indices, leads: npt.NDArray
 
 def _bits_apart(signatures: Signatures, other: np.uint64) -> npt.NDArray[np.int64]:
     parts = (signatures ^ other).view(np.uint16).reshape(-1, 4)
-    return _ONES[parts].sum(axis=1, dtype=np.int64)
+    apart: Indices = _ONES[parts].sum(axis=1, dtype=np.int64)
+    return apart

@@ -92,4 +92,5 @@ def _bins(counts: Mapping[int, int], most: int) -> tuple[int, int]:
 
 def _svg(height: float, parts: list[str], title: str) -> str:
     label = html.escape(title, quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    frame = f'viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}"'
+    return f'<svg {frame} role="img" aria-label="{label}">{"".join(parts)}</svg>'

@@ -1,50 +1,23 @@
 """The page of the data report: self-contained, without scripts, so that it opens from a mail and in Kubeflow's pane."""
 
-import base64
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
-from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
-from components.preprocess.facts import StudyFacts
 from components.preprocess.near_duplicates import near_duplicates
-from components.preprocess.plots import bars, histogram, legend, percent, quantile
-from components.preprocess.report_counts import IDS_SHOWN, SPLITS, Counts, Gallery, SplitCounts
+from components.preprocess.plots import bars, histogram, legend, quantile
+from components.preprocess.report_counts import IDS_SHOWN, Counts, Gallery, SplitCounts
+from components.preprocess.report_elements import STYLE, figure, number, share, table
 from components.preprocess.source import SourceAbout
 from components.preprocess.suspicious import FLAGS
 from components.shared.labeler import LABELER
-from model.radiograph import decode_png
 from model.records import OBSERVATIONS
 
 EXAMPLE_PIXELS, THUMBNAIL_PIXELS = 256, 128
-JPEG_QUALITY = 85
 GROUPS_SHOWN = 10
-
-_STYLE = """
-:root{color-scheme:light}
-body{font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;max-width:1100px;margin:0 auto;padding:1.5rem 1rem 4rem;
-color:#1b1b1b;background:#fff}
-h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.2rem;margin:2.4rem 0 .6rem;padding-bottom:.2rem;
-border-bottom:2px solid #1f4e79}
-p{max-width:52rem}.sub{color:#555;margin:.1rem 0 1rem}
-.banner{background:#fff3cd;border-left:5px solid #d39e00;padding:.6rem 1rem;margin:.6rem 0}
-.restricted{background:#fdecea;border-left-color:#b3261e}
-.tiles{display:flex;flex-wrap:wrap;gap:.8rem;margin:1.2rem 0}.tile{background:#f3f6fa;border-radius:6px;
-padding:.7rem 1.1rem;min-width:8rem}.tile b{display:block;font-size:1.5rem;color:#1f4e79}.tile span{color:#555;
-font-size:.85rem}
-table{border-collapse:collapse;margin:.6rem 0;font-variant-numeric:tabular-nums}
-td,th{border-bottom:1px solid #dde3ea;padding:.25rem .7rem;text-align:left;vertical-align:top}th{background:#f3f6fa}
-td.n,th.n{text-align:right}.small{font-size:.85rem;color:#555}.wide{overflow-x:auto}
-svg{max-width:100%;height:auto;font:11px system-ui,sans-serif;fill:#1b1b1b}svg .value{fill:#555;font-size:9px}
-.key{margin-right:1.2rem}.key i{display:inline-block;width:.8rem;height:.8rem;margin-right:.35rem;vertical-align:-1px}
-figure{display:inline-block;margin:0 .7rem .9rem 0;vertical-align:top}figure img{display:block;background:#000}
-figcaption{font-size:.8rem;color:#555;overflow-wrap:anywhere}code{font-size:.85rem;overflow-wrap:anywhere}
-@media print{h2{break-after:avoid}figure,tr{break-inside:avoid}}
-"""
 
 
 def page(counts: Counts, *, name: str, about: SourceAbout, image_size: int) -> str:
@@ -68,7 +41,7 @@ def page(counts: Counts, *, name: str, about: SourceAbout, image_size: int) -> s
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data report: {escape(name)}</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
 
 
@@ -91,12 +64,12 @@ def _banners(about: SourceAbout) -> str:
 def _tiles(counts: Counts) -> str:
     splits = counts.splits.values()
     numbers = {
-        "studies": _number(counts.studies),
-        "patients": _number(sum(split.patients for split in splits)),
-        "left out by rule": _number(sum(n for (cause, _), n in counts.exclusions.items() if cause == "rule")),
-        "left out, a problem": _number(sum(n for (cause, _), n in counts.exclusions.items() if cause == "problem")),
-        "with a reference report": _share(sum(split.references["with"] for split in splits), counts.studies),
-        "suspicious radiographs": _number(sum(counts.suspicious.values())),
+        "studies": number(counts.studies),
+        "patients": number(sum(split.patients for split in splits)),
+        "left out by rule": number(sum(n for (cause, _), n in counts.exclusions.items() if cause == "rule")),
+        "left out, a problem": number(sum(n for (cause, _), n in counts.exclusions.items() if cause == "problem")),
+        "with a reference report": share(sum(split.references["with"] for split in splits), counts.studies),
+        "suspicious radiographs": number(sum(counts.suspicious.values())),
     }
     tiles = "".join(f"<div class=tile><b>{value}</b><span>{label}</span></div>" for label, value in numbers.items())
     return f"<div class=tiles>{tiles}</div>"
@@ -105,11 +78,11 @@ def _tiles(counts: Counts) -> str:
 def _splits(counts: Counts) -> str:
     views = sorted({view for split in counts.splits.values() for view in split.views})
     rows = [
-        [name, _number(split.studies), _number(split.patients), *(_number(split.views[view]) for view in views)]
+        [name, number(split.studies), number(split.patients), *(number(split.views[view]) for view in views)]
         for name, split in counts.splits.items()
     ]
     views_named = ["view not named" if view == "unknown" else view for view in views]
-    return _table(["split", "studies", "patients", *views_named], rows)
+    return table(["split", "studies", "patients", *views_named], rows)
 
 
 def _exclusions(counts: Counts) -> str:
@@ -117,13 +90,13 @@ def _exclusions(counts: Counts) -> str:
         return "<p>No study was left out.</p>"
     kinds = sorted(counts.exclusions.items(), key=lambda item: (item[0][0] == "rule", -item[1], item[0][1]))
     rows = [
-        [reason, "problem" if cause == "problem" else "rule", _number(n), ", ".join(counts.excluded[cause, reason])]
+        [reason, "problem" if cause == "problem" else "rule", number(n), ", ".join(counts.excluded[cause, reason])]
         for (cause, reason), n in kinds
     ]
     return (
         "<p>A <i>rule</i> leaves a study out of every data set that is made this way; a <i>problem</i> is damage that"
         " somebody can mend. All of them are in <code>excluded.csv</code>.</p>"
-        + _table(["reason", "kind", "studies", f"the first {IDS_SHOWN} ids"], rows, text=(0, 1, 3))
+        + table(["reason", "kind", "studies", f"the first {IDS_SHOWN} ids"], rows, text=(0, 1, 3))
     )
 
 
@@ -136,14 +109,14 @@ def _labels(counts: Counts) -> str:
         f"<p>Share of studies whose findings name the observation as present, read by {escape(LABELER)}. It says what"
         f" the text says, not what the image shows.</p><p>{legend(list(splits))}</p>"
         + bars(shares, title="Share of studies with each observation, per split")
-        + _label_table("This labeler, on the findings", counts.splits.values(), source=False)
+        + _labeltable("This labeler, on the findings", counts.splits.values(), source=False)
     )
     if any(split.with_source_labels for split in splits.values()):
         text += (
             "<h3>Labels published by the source</h3><p>They describe <b>other text</b> (in MIMIC-CXR mostly the"
             " impression), so they differ from the above by design. They are shown here and used nowhere.</p>"
             + _label_comparison(counts.splits.values())
-            + _label_table("Published by the source", counts.splits.values(), source=True)
+            + _labeltable("Published by the source", counts.splits.values(), source=True)
         )
     return text
 
@@ -158,7 +131,7 @@ def _label_comparison(splits: Iterable[SplitCounts]) -> str:
     return f"<p>{key}</p>" + bars(rows, title="Labels read here beside the published ones")
 
 
-def _label_table(caption: str, splits: Iterable[SplitCounts], *, source: bool) -> str:
+def _labeltable(caption: str, splits: Iterable[SplitCounts], *, source: bool) -> str:
     total, studies = Counter[tuple[str, int]](), 0
     for split in splits:
         total += split.source_labels if source else split.labels
@@ -166,9 +139,9 @@ def _label_table(caption: str, splits: Iterable[SplitCounts], *, source: bool) -
     rows = []
     for name in OBSERVATIONS:
         mentioned = [total[name, value] for value in (1, 0, -1)]
-        rows.append([name, *map(_number, mentioned), _number(studies - sum(mentioned)), _share(mentioned[0], studies)])
+        rows.append([name, *map(number, mentioned), number(studies - sum(mentioned)), share(mentioned[0], studies)])
     head = [caption, "present", "absent", "uncertain", "not mentioned", "present, share"]
-    return f"<div class=wide>{_table(head, rows)}</div>"
+    return f"<div class=wide>{table(head, rows)}</div>"
 
 
 def _lengths(counts: Counts) -> str:
@@ -176,30 +149,30 @@ def _lengths(counts: Counts) -> str:
     for split in counts.splits.values():
         words += split.words
     rows = [
-        [name, *(str(quantile(split.words, share)) for share in (0.05, 0.5, 0.95, 1.0))]
+        [name, *(str(quantile(split.words, part)) for part in (0.05, 0.5, 0.95, 1.0))]
         for name, split in counts.splits.items()
         if split.studies
     ]
-    table = _table(["words", "5 % have at most", "half", "95 %", "longest"], rows)
-    return histogram(words, title="Histogram of the words of the findings", axis="words of the findings") + table
+    quantiles = table(["words", "5 % have at most", "half", "95 %", "longest"], rows)
+    return histogram(words, title="Histogram of the words of the findings", axis="words of the findings") + quantiles
 
 
 def _references(counts: Counts) -> str:
     rows = []
     for name, split in counts.splits.items():
         having = split.references["with"]
-        row = [name, ", ".join(sorted(split.policies)) or "-", _number(having), _share(having, split.studies)]
-        rows.append([*row, *(_share(split.references[kind], having) for kind in ("future", "same_day"))])
+        row = [name, ", ".join(sorted(split.policies)) or "-", number(having), share(having, split.studies)]
+        rows.append([*row, *(share(split.references[kind], having) for kind in ("future", "same_day"))])
     head = ["split", "policy", "studies with one", "share", "of these, of the future", "of these, of the same day"]
     return (
         "<p>The report of another study that training may read beside the radiograph. A report of the future can tell"
-        " what the radiograph shows; <code>prior_only</code> admits none.</p>" + _table(head, rows, text=(0, 1))
+        " what the radiograph shows; <code>prior_only</code> admits none.</p>" + table(head, rows, text=(0, 1))
     )
 
 
 def _examples(counts: Counts) -> str:
     figures = [
-        _figure(png, EXAMPLE_PIXELS, f"{facts.study_id}, {facts.split}, {facts.view}", facts.opening)
+        figure(png, EXAMPLE_PIXELS, f"{facts.study_id}, {facts.split}, {facts.view}", facts.opening)
         for facts, png in counts.examples.pictures()
     ]
     if not figures:
@@ -213,17 +186,17 @@ def _suspicious(counts: Counts) -> str:
         " white lung looks like a lateral to these rules.</p>"
     ]
     for flag, meaning in FLAGS.items():
-        number = counts.suspicious[flag]
-        parts.append(f"<h3>{flag}: {_number(number)}</h3><p class=small>{escape(meaning)}</p>")
-        parts += _thumbnails(counts.thumbnails.get(flag), number)
+        flagged = counts.suspicious[flag]
+        parts.append(f"<h3>{flag}: {number(flagged)}</h3><p class=small>{escape(meaning)}</p>")
+        parts += _thumbnails(counts.thumbnails.get(flag), flagged)
     return "".join(parts)
 
 
-def _thumbnails(gallery: Gallery | None, number: int) -> list[str]:
+def _thumbnails(gallery: Gallery | None, flagged: int) -> list[str]:
     pictures = gallery.pictures() if gallery else []
-    figures = [_figure(png, THUMBNAIL_PIXELS, f"{facts.study_id}, {facts.split}") for facts, png in pictures]
-    if 0 < len(figures) < number:
-        figures.append(f"<p class=small>{len(figures)} of {_number(number)} are shown.</p>")
+    figures = [figure(png, THUMBNAIL_PIXELS, f"{facts.study_id}, {facts.split}") for facts, png in pictures]
+    if 0 < len(figures) < flagged:
+        figures.append(f"<p class=small>{len(figures)} of {number(flagged)} are shown.</p>")
     return figures
 
 
@@ -232,30 +205,30 @@ def _duplicates(counts: Counts) -> str:
     repeated = len(texts) - len(np.unique(texts))
     groups = near_duplicates(np.array(counts.signatures, dtype=np.uint64))
     line = (
-        f"<p>{_number(repeated)} of {_number(len(texts))} findings repeat the text of another study word for word."
-        f" Exact repeats and texts that differ in a word or so form {_number(len(groups))} groups, which hold"
-        f" {_number(sum(map(len, groups)))} studies. Normal chests are often dictated from a template; such reports"
+        f"<p>{number(repeated)} of {number(len(texts))} findings repeat the text of another study word for word."
+        f" Exact repeats and texts that differ in a word or so form {number(len(groups))} groups, which hold"
+        f" {number(sum(map(len, groups)))} studies. Normal chests are often dictated from a template; such reports"
         " score well for a model that has learnt the template alone.</p>"
     )
     if not groups:
         return line
     rows = [
         [
-            _number(len(group)),
-            _number(len(np.unique(texts[group]))),
+            number(len(group)),
+            number(len(np.unique(texts[group]))),
             ", ".join(counts.study_ids[i] for i in group[:IDS_SHOWN]),
             counts.openings[group[0]],
         ]
         for group in groups[:GROUPS_SHOWN]
     ]
-    return line + _table(["studies", "wordings", f"the first {IDS_SHOWN} ids", "begins"], rows, text=(2, 3))
+    return line + table(["studies", "wordings", f"the first {IDS_SHOWN} ids", "begins"], rows, text=(2, 3))
 
 
 def _notes(counts: Counts) -> str:
     if not counts.notes:
         return "<p>Nothing was noted.</p>"
-    rows = [[note, _number(n)] for note, n in sorted(counts.notes.items(), key=lambda item: (-item[1], item[0]))]
-    return _table(["note", "studies"], rows)
+    rows = [[note, number(n)] for note, n in sorted(counts.notes.items(), key=lambda item: (-item[1], item[0]))]
+    return table(["note", "studies"], rows)
 
 
 def _config(about: SourceAbout) -> str:
@@ -265,39 +238,8 @@ def _config(about: SourceAbout) -> str:
         ["use agreement", about.use_agreement or "none recorded"],
         *rows,
     ]
-    return _table(["", ""], rows, text=(0, 1))
-
-
-def _figure(png: bytes, side: int, caption: str, text: str = "") -> str:
-    image = Image.fromarray(decode_png(png)).resize((side, side), Image.Resampling.LANCZOS)
-    sink = BytesIO()
-    image.save(sink, "jpeg", quality=JPEG_QUALITY)
-    data = base64.b64encode(sink.getvalue()).decode()
-    words = f"<br>{escape(text)}..." if text else ""
-    return (
-        f'<figure style="width:{side}px"><img alt="radiograph of study {escape(caption, quote=True)}" width={side}'
-        f' height={side} src="data:image/jpeg;base64,{data}"><figcaption>{escape(caption)}{words}</figcaption></figure>'
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = (0,)) -> str:
-    """text: columns that hold words; the others are numbers and stand to the right."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        marks = ["" if column in text else " class=n" for column in range(len(cells))]
-        return "".join(f"<{tag}{mark}>{escape(c)}</{tag}>" for mark, c in zip(marks, cells, strict=True))
-
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return f"<table><tr>{line('th', head)}</tr>{body}</table>"
+    return table(["", ""], rows, text=(0, 1))
 
 
 def _positive(labels: Mapping[tuple[str, int], int], name: str, studies: int) -> float | None:
     return labels.get((name, 1), 0) / studies if studies else None
-
-
-def _share(part: int, whole: int) -> str:
-    return percent(part / whole) if whole else "-"
-
-
-def _number(value: int) -> str:
-    return f"{value:,}".replace(",", " ")

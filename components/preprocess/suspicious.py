@@ -37,7 +37,7 @@ def suspicious(pixels: Pixels) -> tuple[Flag, ...]:
 
 
 def contrast(tiles: Tiles) -> float:
-    """Spread of the tiles without their darkest and brightest tenth. Noise averages out, a marker in a corner is cut."""
+    """Spread of the tiles without their darkest and brightest tenth. Noise averages out, a marker is cut off."""
     low, high = np.percentile(tiles, [10, 90])
     return float(high - low)
 
