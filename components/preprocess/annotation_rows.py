@@ -19,6 +19,7 @@ from model.records import Split
 ANNOTATION = "annotation.json"
 SPLITS: dict[str, Split] = {"train": "train", "val": "validate", "validate": "validate", "test": "test"}
 Variant = Literal["iu", "mimic"]
+_MIMIC_PATH = re.compile(r"\bp\d\d/p(?P<patient>\d{8})/s(?P<study>\d{8})/")
 
 
 def _inside(path: str) -> str:
@@ -42,7 +43,7 @@ class Row(BaseModel):
     report: str = Field(strict=True)
     image_path: tuple[Annotated[str, AfterValidator(_inside)], ...] = Field(min_length=1)
     split: Annotated[str, AfterValidator(_known_split)]
-    study_id: str | None = Field(default=None, min_length=1)  # with the next, the MIMIC variant
+    study_id: str | None = Field(default=None, min_length=1)  # MIMIC; else both are in the path
     subject_id: str | None = Field(default=None, min_length=1)
 
 
@@ -67,9 +68,10 @@ class AnnotationFile:
 
     @property
     def variant(self) -> Variant:
-        """Of all rows alike: MIMIC when any of them names its study."""
-        every = (row for rows in self.rows.values() for row in rows)
-        return "mimic" if any(isinstance(row, dict) and "study_id" in row for row in every) else "iu"
+        """Of all rows alike: MIMIC when any of them names its study, or has an image in MIMIC's tree."""
+        every = (row for rows in self.rows.values() for row in rows if isinstance(row, dict))
+        is_mimic = any("study_id" in row or _MIMIC_PATH.search(str(row.get("image_path"))) for row in every)
+        return "mimic" if is_mimic else "iu"
 
 
 def read_annotation(folder: Folder, name: str) -> AnnotationFile:
@@ -161,10 +163,13 @@ def _study(raw: Any, split: Split, variant: Variant) -> Study | str:
     if variant == "iu":
         images = [(str(PurePosixPath(path).with_suffix("")), path) for path in row.image_path]
         return Study(study_id=row.id, patient_id=iu_patient(row.id), split=split, findings=findings, images=images)
-    if row.study_id is None or row.subject_id is None:
-        return "it has no study_id or no subject_id, and other rows have"
+    tree = _MIMIC_PATH.search(row.image_path[0])
+    study_id = row.study_id or (tree and tree["study"])
+    patient_id = row.subject_id or (tree and tree["patient"])
+    if not study_id or not patient_id:
+        return "neither the row nor its path names study and patient"
     images = [(PurePosixPath(path).stem, path) for path in row.image_path]
-    return Study(study_id=row.study_id, patient_id=row.subject_id, split=split, findings=findings, images=images)
+    return Study(study_id=study_id, patient_id=patient_id, split=split, findings=findings, images=images)
 
 
 def _id_in(raw: Any, variant: Variant) -> str | None:

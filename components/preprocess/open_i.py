@@ -148,11 +148,17 @@ def read_table_reports(folder: Folder) -> Iterator[OpenIReport | Exclusion]:
     bad: list[BadRow] = []
     images = _table_images(folder, bad)
     rows = read_csv(folder, REPORTS_TABLE, ("uid", "indication", "findings", "impression"), bad.append)
+    reported = set()
     for row in rows:
+        if not (study_id := base_id(row["uid"])):
+            detail = f"line {row.line} of {REPORTS_TABLE} has no uid"
+            yield Exclusion(study_id=f"line {row.line}", reason="bad_row", detail=detail)
+            continue
+        reported.add(study_id)
         yield OpenIReport(
-            study_id=base_id(row["uid"]),
+            study_id=study_id,
             source=f"line {row.line} of {REPORTS_TABLE}",
-            images=tuple(images.get(base_id(row["uid"]), ())),
+            images=tuple(images.get(study_id, ())),
             findings=unwrap(row["findings"]) or None,
             impression=unwrap(row["impression"]) or None,
             indication=unwrap(row["indication"]) or None,
@@ -160,7 +166,10 @@ def read_table_reports(folder: Folder) -> Iterator[OpenIReport | Exclusion]:
         )
     for broken in bad:
         study_id = base_id(broken.fields.get("uid", "")) or f"line {broken.line}"
+        reported.add(study_id)
         yield Exclusion(study_id=study_id, reason="bad_row", detail=broken.detail)
+    for study_id in images.keys() - reported:
+        yield Exclusion(study_id=study_id, reason="no_report", detail=f"{REPORTS_TABLE} has no such uid")
 
 
 def name_views(folder: Folder, reports: Iterator[OpenIReport | Exclusion]) -> Iterator[OpenIReport | Exclusion]:

@@ -99,6 +99,20 @@ def test_mimic_rows_are_put_together_to_studies_in_the_order_of_patients(tmp_pat
     assert about.config["tables"] == {"annotation.json": hashlib.sha256(data).hexdigest()}
 
 
+def test_ids_of_mimic_are_read_in_the_path_when_the_row_has_none(tmp_path: Path) -> None:
+    rows = [mimic_row("a", 59999991), mimic_row("b", 59999991), mimic_row("c", 59999992)]
+    bare = [{key: row[key] for key in ("id", "report", "image_path", "split")} for row in rows]
+    write(tmp_path, train=[*bare, {**bare[0], "id": "d", "image_path": ["d.jpg"]}])
+
+    found = read(tmp_path)
+
+    assert [image.image_id for image in study(tmp_path, "59999991").images] == ["a", "b"]
+    assert study(tmp_path, "59999992").patient_id == "10999991"
+    bad = found["train[3]"]
+    assert isinstance(bad, Exclusion) and bad.reason == "bad_row"
+    assert AnnotationJson(str(tmp_path)).about().use_agreement.startswith("PhysioNet")
+
+
 def test_rows_of_a_study_that_differ_leave_it_out_whole(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -266,6 +266,19 @@ def test_the_two_tables_give_what_the_published_files_give(tmp_path: Path) -> No
     assert set(about.config["tables"]) == {"indiana_reports.csv", "indiana_projections.csv"}
 
 
+def test_nothing_of_the_two_tables_disappears(tmp_path: Path) -> None:
+    write_tables(
+        tmp_path,
+        [{"uid": "1", "findings": FINDINGS}, {"uid": "", "findings": FINDINGS}],
+        [("1", "a.png", "Frontal"), ("2", "b.png", "Frontal")],
+    )
+    png(tmp_path, "a", "b")
+
+    assert exclusion(tmp_path, "2").reason == "no_report"
+    assert exclusion(tmp_path, "line 3").reason == "bad_row"
+    assert len(read(tmp_path)) == 3
+
+
 def test_the_projections_table_names_the_views_of_the_published_files(tmp_path: Path) -> None:
     both = "Xray Chest PA and Lateral"
     images = [("CXR1_1_IM-0001-3001", both), ("CXR1_1_IM-0001-4001", both)]
