@@ -1,95 +1,143 @@
-"""Radiographs to the square images of a data set, several at a time, with the regions that are known of them."""
+"""One batch of planned studies to rows: read each radiograph, label its report, place what is known of regions."""
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from model.errors import DataError, PlatformError, RadiographError
-from model.radiograph import decode_png, encode_png, fit_box, fit_mask, read_radiograph
-from model.records import Region
+from components.preprocess.facts import StudyFacts, describe
+from components.preprocess.plan import PlannedStudy
+from components.preprocess.source import Exclusion, Source, SourceImage
+from components.preprocess.staging import Staging, Summary
+from components.shared.dataset_rows import Row, to_row, write_rows
+from components.shared.labeler import LABELER, label
+from components.shared.lineage import sha256_bytes
+from components.shared.scratch import scratch_folder
+from model.errors import DataError, RadiographError
+from model.radiograph import Equalize, Pixels, decode_png, encode_png, fit_box, fit_mask, read_radiograph
+from model.records import ReferencePolicy, Region, Study
 
-WORKERS = 2
-FEW = 64  # up to here, starting processes takes longer than reading
+ONE_FILE = 1 << 62  # a batch is never cut
 
 
-@dataclass(frozen=True)
-class ConversionJob:
-    study_id: str
-    path: Path
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """Converts batches in any process; what it did lies in the staging."""
+
+    source: Source
+    staging: Staging
     image_size: int
-    truth: dict[str, Any] | None  # the study's line of truth.jsonl
-    root: Path  # of the tree, where the masks lie
+    policy: ReferencePolicy
+    equalize: Equalize
+    synthetic: bool
 
+    def convert(self, digest: str) -> list[Exclusion]:
+        """Convert a batch, unless that is done already; return the studies that could not be used."""
+        planned = self.staging.planned(digest)
+        summary = self.staging.summary(digest)
+        if summary is None or summary.first_image_sha256 != self._digest_of(planned[0]):
+            summary = self._convert(digest, planned)
+        return summary.exclusions
 
-@dataclass(frozen=True)
-class Conversion:
-    """A square image with its regions, or why there is none."""
+    def _convert(self, digest: str, planned: list[PlannedStudy]) -> Summary:
+        work = _Work()
+        with scratch_folder() as folder:
+            files = list(write_rows(self._rows(planned, work), lambda _: folder / "rows.parquet", ONE_FILE))
+            summary = Summary(work.first_image_sha256, work.facts, work.exclusions)
+            self.staging.commit(digest, files[0].path if files else None, summary)
+        return summary
 
-    study_id: str
-    image: bytes = b""
-    regions: tuple[Region, ...] = ()
-    failure: str = ""
-    reason: str = ""
+    def _rows(self, planned: list[PlannedStudy], work: "_Work") -> Iterator[Row]:
+        for index, each in enumerate(planned):
+            try:
+                data = self.source.load(each.study.images[0])
+                if index == 0:
+                    work.first_image_sha256 = sha256_bytes(data)
+                study, facts = self._study(each, data)
+            except DataError as error:
+                work.exclusions.append(_unreadable(each, error))
+                continue
+            work.facts.append(facts)
+            yield to_row(study)
 
-
-def convert(jobs: Sequence[ConversionJob]) -> Iterator[Conversion]:
-    """Read every radiograph, in order. A file that cannot be read is a Conversion with a failure, not an exception."""
-    with tqdm(total=len(jobs), desc="radiographs", unit="image") as bar:
-        for conversion in _run(jobs):
-            bar.update()
-            yield conversion
-
-
-def _run(jobs: Sequence[ConversionJob]) -> Iterator[Conversion]:
-    if len(jobs) <= FEW:
-        yield from map(convert_one, jobs)
-        return
-    # spawn: a fork would copy the locks of the threads that Ray and torch keep.
-    with ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(convert_one, jobs, chunksize=16)
-        except BrokenProcessPool as error:
-            raise PlatformError("a process that reads radiographs was killed; free memory and run again") from error
-
-
-def convert_one(job: ConversionJob) -> Conversion:
-    try:
-        pixels = read_radiograph(job.path, job.image_size).pixels
-    except RadiographError as error:
-        return Conversion(job.study_id, failure=str(error), reason=error.reason)
-    return Conversion(job.study_id, encode_png(pixels), _regions(job))
-
-
-def _regions(job: ConversionJob) -> tuple[Region, ...]:
-    """Where the findings are. A finding whose place was cut off has none."""
-    if job.truth is None:
-        return ()
-    shape = (int(job.truth["rows"]), int(job.truth["columns"]))
-    return tuple(
-        Region(
-            name=finding["name"],
-            observation=finding["observation"],
-            side=finding["side"],
-            box=fit_box(tuple(finding["box"]), shape, job.image_size),
-            mask_png=_mask(job, finding["mask"], shape),
+    def _study(self, planned: PlannedStudy, data: bytes) -> tuple[Study, StudyFacts]:
+        pixels = read_radiograph(data, self.image_size, equalize=self.equalize).pixels
+        told, reference = planned.study, planned.reference
+        study = Study(
+            study_id=told.study_id,
+            patient_id=told.patient_id,
+            split=planned.split,
+            view=planned.view,
+            taken_at=told.taken_at,
+            image=encode_png(pixels),
+            findings=told.findings or "",
+            impression=told.impression,
+            indication=told.indication,
+            reference_report=reference and reference.findings,
+            reference_study_id=reference and reference.study_id,
+            reference_policy=self.policy,
+            radgraph=told.radgraph,
+            labels=label(told.findings or ""),
+            labeler=LABELER,
+            regions=self._regions(told.truth),
+            synthetic=self.synthetic,
         )
-        for finding in job.truth["findings"]
-        if finding["box"] is not None
+        facts = describe(
+            study,
+            pixels,
+            source_labels=told.source_labels,
+            notes=told.notes,
+            reference_taken_at=reference and reference.taken_at,
+        )
+        return study, facts
+
+    def _regions(self, truth: dict[str, Any] | None) -> tuple[Region, ...]:
+        """Where the findings are. A finding whose place was cut off has none."""
+        if truth is None:
+            return ()
+        shape, scale = (int(truth["rows"]), int(truth["columns"])), int(truth["mask_scale"])
+        return tuple(
+            Region(
+                name=finding["name"],
+                observation=finding["observation"],
+                side=finding["side"],
+                box=fit_box(tuple(finding["box"]), shape, self.image_size),
+                mask_png=self._mask(finding["mask"], shape, scale),
+            )
+            for finding in truth["findings"]
+            if finding["box"] is not None
+        )
+
+    def _mask(self, name: str, shape: tuple[int, int], scale: int) -> bytes:
+        """The mask, stored at 1 / scale of the matrix, on the square."""
+        small = decode_png(self.source.load(SourceImage(image_id=name, path=name, view=""))) > 0
+        mask = np.repeat(np.repeat(small, scale, axis=0), scale, axis=1)
+        if mask.shape != shape:
+            raise DataError(f"{name} is {mask.shape}, its radiograph {shape} (rows, columns); make the phantom again")
+        square: Pixels = np.where(fit_mask(mask, self.image_size), np.uint8(255), np.uint8(0))
+        return encode_png(square)
+
+    def _digest_of(self, planned: PlannedStudy) -> str:
+        try:
+            return sha256_bytes(self.source.load(planned.study.images[0]))
+        except DataError:
+            return ""
+
+
+@dataclass
+class _Work:
+    """What gathers while the rows of a batch are written."""
+
+    first_image_sha256: str = ""
+    facts: list[StudyFacts] = field(default_factory=list)
+    exclusions: list[Exclusion] = field(default_factory=list)
+
+
+def _unreadable(planned: PlannedStudy, error: DataError) -> Exclusion:
+    """A RadiographError says nothing of whom the image shows; other errors may name files, which can hold names."""
+    if isinstance(error, RadiographError):
+        return Exclusion(study_id=planned.study.study_id, reason=f"unreadable_{error.reason}", detail=str(error))
+    return Exclusion(
+        study_id=planned.study.study_id, reason="unreadable_data", detail="its files contradict each other"
     )
-
-
-def _mask(job: ConversionJob, name: str, shape: tuple[int, int]) -> bytes:
-    """The mask, stored at 1 / mask_scale of the matrix, on the square."""
-    scale = int(job.truth["mask_scale"]) if job.truth else 1
-    small = decode_png((job.root / name).read_bytes()) > 0
-    mask = np.repeat(np.repeat(small, scale, axis=0), scale, axis=1)
-    if mask.shape != shape:
-        raise DataError(f"{name} is {mask.shape}, its radiograph {shape} (rows, columns); make the phantom again")
-    return encode_png(np.where(fit_mask(mask, job.image_size), np.uint8(255), np.uint8(0)))

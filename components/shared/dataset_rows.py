@@ -163,11 +163,13 @@ class _Writer:
             self._file.close()
 
 
-def read_rows(path: Path, splits: Sequence[str] | None = None) -> Iterator[Row]:
-    """The rows of a file in order, with one row group in memory; only those of `splits` when given."""
+def read_rows(
+    path: Path, splits: Sequence[str] | None = None, *, columns: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """The rows of a file in order, with one row group in memory; only those of `splits`, only `columns` when given."""
     with pq.ParquetFile(path, pre_buffer=False) as file:
         for index in range(file.num_row_groups):
-            table = file.read_row_group(index)
+            table = file.read_row_group(index, columns=columns)
             if splits is not None:
                 table = table.filter(pc.is_in(table["split"], pa.array(splits, pa.string())))
             yield from table.to_pylist()

@@ -1,0 +1,116 @@
+"""Run the conversion of many batches on all cores, through Ray Data, or here when there is little to do."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import TypeAdapter
+from tqdm import tqdm
+
+from components.preprocess.conversion import Converter
+from components.preprocess.plan import PlannedBatch
+from components.preprocess.source import Exclusion
+from model import errors
+from model.errors import PlatformError, S2DError
+
+log = logging.getLogger(__name__)
+
+FEW_STUDIES = 64  # up to here, starting Ray takes longer than reading
+OBJECT_STORE_BYTES = 100 << 20  # keys go in and a few words come out
+BLOCK_BYTES = 1 << 20  # Ray Data sets this much aside for a task's result, and runs fewer tasks when that is not there
+KILLED_TRIES = 3  # of a batch whose worker died
+
+EXCLUSIONS: TypeAdapter[list[Exclusion]] = TypeAdapter(list[Exclusion])
+
+
+def convert_all(converter: Converter, batches: Sequence[PlannedBatch], workers: int) -> Iterator[Exclusion]:
+    """Convert every batch, in any order, and yield the studies that could not be used.
+
+    workers: processes; 0 takes all cores.  Raises what the first failed batch raised, PlatformError when Ray failed.
+    """
+    studies = sum(batch.studies for batch in batches)
+    here = studies <= FEW_STUDIES or (workers or len(os.sched_getaffinity(0))) == 1
+    results = _convert_here(converter, batches) if here else _convert_in_ray(converter, batches, workers)
+    with tqdm(total=studies, desc="radiographs", unit="study") as bar:
+        for done, exclusions in results:
+            bar.update(done)
+            yield from exclusions
+
+
+def _convert_here(converter: Converter, batches: Sequence[PlannedBatch]) -> Iterator[tuple[int, list[Exclusion]]]:
+    for batch in batches:
+        yield batch.studies, converter.convert(batch.digest)
+
+
+def _convert_in_ray(
+    converter: Converter, batches: Sequence[PlannedBatch], workers: int
+) -> Iterator[tuple[int, list[Exclusion]]]:
+    with _ray(workers):
+        import ray
+
+        items = [{"digest": batch.digest, "studies": batch.studies} for batch in batches]
+        keys = ray.data.from_items(items, override_num_blocks=len(items))
+        done = keys.map(_work, fn_kwargs={"converter": converter}, num_cpus=1, max_retries=KILLED_TRIES)
+        try:
+            for row in done.iter_rows():
+                yield row["studies"], _read_answer(row["answer"])
+        except ray.exceptions.RayError as error:
+            raise PlatformError(
+                f"a process that reads radiographs failed ({_last_line(error)}); free memory or use fewer --workers,"
+                " then run again: what is done is kept"
+            ) from error
+
+
+def _work(row: dict[str, Any], converter: Converter) -> dict[str, Any]:
+    """Convert a batch in a worker. What a person can mend goes back as an answer: Ray would wrap it in traces."""
+    try:
+        exclusions = converter.convert(row["digest"])
+    except S2DError as error:
+        return {"studies": row["studies"], "answer": json.dumps([type(error).__name__, str(error)]).encode()}
+    return {"studies": row["studies"], "answer": EXCLUSIONS.dump_json(exclusions)}
+
+
+def _read_answer(answer: bytes) -> list[Exclusion]:
+    found = json.loads(answer)
+    if found and isinstance(found[0], str):
+        kind, message = found
+        raise getattr(errors, kind)(message)
+    return EXCLUSIONS.validate_json(answer)
+
+
+@contextmanager
+def _ray(workers: int) -> Iterator[None]:
+    """Ray, started if it is not there, and stopped again if it was started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    import ray.data
+
+    started = not ray.is_initialized()
+    if started and "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level=logging.ERROR)
+    elif started:
+        ray.init(
+            num_cpus=workers or None,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            _system_config={"task_oom_retries": KILLED_TRIES},
+        )
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = BLOCK_BYTES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
