@@ -1,7 +1,8 @@
 """A DICOM object to grey values as a viewer would show them, and the gate before: is it a frontal chest radiograph?
 
 Order of the grey-scale steps as in PS3.4 N.2: modality LUT or rescale, VOI LUT or window, then polarity. Padding pixels
-(PS3.3 C.7.5.1.1.2) take part in none of them and become black.
+(PS3.3 C.7.5.1.1.2) take part in none of them and become black. All steps are computed once per stored value, of which
+there are 65,536 at most, and not once per pixel, of which there are millions.
 """
 
 import logging
@@ -18,6 +19,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from model.errors import RadiographError
+from model.frames import DECODER_DEPENDENCIES, PLUGIN, half_resolution
 
 MAX_PIXELS = 100_000_000
 RADIOGRAPHY = ("CR", "DX", "RG")
@@ -40,8 +42,12 @@ META = (
     "Manufacturer",
 )
 
+HALF_SCALE = 5.8  # from here on a half-size JPEG 2000 still leaves nearly 3 pixels to average for one
+
 Grey = npt.NDArray[np.float32]
+Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 View = Literal["PA", "AP", "unknown"]
+Equalize = Literal["none", "mimic_jpg"]
 
 # An application's handlers still get pydicom's lines; without any, they would land on stderr between ours.
 logging.getLogger("pydicom").addHandler(logging.NullHandler())
@@ -49,33 +55,47 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class DisplayImage:
-    """Grey values in 0..1, (H, W), bone bright, as stored: not resized, not turned."""
+    """A picture as stored: not resized by more than its decoder did on the way, not turned."""
 
-    grey: Grey
+    codes: Codes  # the stored values, as unsigned numbers; fewer than `shape` when decoded at a lower resolution
+    table: Grey  # (256,) or (65536,) grey values in 0..1 of the codes, bone bright
+    shape: tuple[int, int]  # (H, W) of the stored matrix
     view: View
     warnings: tuple[str, ...]
     meta: dict[str, Any]
 
 
-def read_dicom(data: bytes) -> DisplayImage:
-    """Decode a Part 10 file or a bare data set. Raises RadiographError without the name of the file."""
+def read_dicom(data: bytes, size: int, equalize: Equalize = "none") -> DisplayImage:
+    """Decode a Part 10 file or a bare data set that will be shown with a longer side of `size` pixels.
+
+    `equalize="mimic_jpg"` gives the grey values that MIMIC-CXR-JPG has: the stored range in 8 bits without a window,
+    MONOCHROME1 inverted, histogram equalised. Raises RadiographError without the name of the file.
+    """
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")  # pydicom warns of every odd value; what matters is checked here
         try:
-            return _read(data)
+            return _read(data, size, equalize)
         except RadiographError:
             raise
         except Exception as error:  # pydicom parses lazily and raises whatever the broken bytes make it raise
             raise RadiographError(f"is a broken DICOM file ({type(error).__name__}); send it again") from error
 
 
-def _read(data: bytes) -> DisplayImage:
+def _read(data: bytes, size: int, equalize: Equalize) -> DisplayImage:
     dataset = _parse(data)
     warnings: list[str] = []
     _check_object(dataset, warnings)
     view = _view(dataset, warnings)
-    grey = _display_values(dataset, _stored_values(dataset), warnings)
-    return DisplayImage(grey, view, tuple(warnings), _meta(dataset))
+    stored = _stored_values(dataset, size, equalize)
+    codes = stored.view(f"u{stored.dtype.itemsize}")
+    if equalize == "mimic_jpg":
+        levels, grey = _equalised(dataset, stored)
+    else:
+        levels = _levels(dataset, stored)
+        grey = _display_values(dataset, levels, warnings)
+    table = np.zeros(256**stored.dtype.itemsize, dtype=np.float32)
+    table[levels.view(codes.dtype)] = grey
+    return DisplayImage(codes, table, (dataset.Rows, dataset.Columns), view, tuple(warnings), _meta(dataset))
 
 
 def _parse(data: bytes) -> pydicom.Dataset:
@@ -134,8 +154,8 @@ def _view(dataset: pydicom.Dataset, warnings: list[str]) -> View:
     return "unknown"
 
 
-def _stored_values(dataset: pydicom.Dataset) -> npt.NDArray[Any]:
-    """The stored matrix (H, W), after everything that can be checked before decoding."""
+def _stored_values(dataset: pydicom.Dataset, size: int, equalize: Equalize) -> npt.NDArray[Any]:
+    """The stored matrix (H, W), or half of it, after everything that can be checked before decoding."""
     photometric = _text(dataset, "PhotometricInterpretation")
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or _integer(dataset, "SamplesPerPixel", 1) != 1:
         raise RadiographError(f"is {photometric or 'of no known colour space'}; send grey values", reason="photometric")
@@ -154,7 +174,18 @@ def _stored_values(dataset: pydicom.Dataset) -> npt.NDArray[Any]:
     if not syntax.is_encapsulated and len(dataset.PixelData) < expected:
         found = len(dataset.PixelData)
         raise RadiographError(f"is truncated: {found} of {expected} bytes of pixels; send it again", reason="truncated")
+    if equalize == "none" and max(rows, columns) >= HALF_SCALE * size and _shows_by_window_alone(dataset):
+        half = half_resolution(dataset)
+        if half is not None and np.ptp(_clipped(_voi(dataset, _modality_values(dataset, _extremes(half))))) >= 0.01:
+            return half
     return _decode_pixels(dataset, syntax)
+
+
+def _shows_by_window_alone(dataset: pydicom.Dataset) -> bool:
+    """Whether grey values can be told without knowing every pixel: no extremes, no tables, no padding."""
+    if any(keyword in dataset for keyword in ("PixelPaddingValue", "ModalityLUTSequence", "VOILUTSequence")):
+        return False
+    return _voi(dataset, np.zeros(1, dtype=np.float32)) is not None
 
 
 def _decode_pixels(dataset: pydicom.Dataset, syntax: UID) -> npt.NDArray[Any]:
@@ -164,22 +195,50 @@ def _decode_pixels(dataset: pydicom.Dataset, syntax: UID) -> npt.NDArray[Any]:
         can_decode = False
     if not can_decode:
         raise RadiographError(f"is compressed as {syntax.name}; send it uncompressed", reason="undecodable")
+    if syntax in DECODER_DEPENDENCIES:
+        dataset.pixel_array_options(decoding_plugin=PLUGIN)
     try:
         stored: npt.NDArray[Any] = dataset.pixel_array
+        if stored.ndim != 2 or stored.dtype.itemsize > 2:
+            raise ValueError(f"{stored.dtype} of shape {stored.shape}")
     except Exception as error:  # the decoders raise whatever the broken bytes make them raise
         raise RadiographError(
             f"cannot be decoded ({syntax.name}, {type(error).__name__}); send it again", reason="truncated"
         ) from error
-    return stored
+    return np.ascontiguousarray(stored, dtype=stored.dtype.newbyteorder("="))
 
 
-def _display_values(dataset: pydicom.Dataset, stored: npt.NDArray[Any], warnings: list[str]) -> Grey:
-    valid = ~_padding(dataset, stored)
-    if not valid.any() or stored[valid].min() == stored[valid].max():
-        raise RadiographError("has no contrast: every pixel has the same value", reason="no_contrast")
-    values = _modality_values(dataset, stored)
+def _levels(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The stored values to compute, in the type of `stored`.
+
+    Those that occur where each counts for itself (padding, tables); everything between the extremes where grey values
+    rise or fall evenly, for the extremes are found ten times faster than the rest.
+    """
+    tables = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
+    if tables or _padding_range(dataset) is not None:
+        return _occurring(stored)[0]
+    low, high = _extremes(stored).tolist()
+    return np.arange(low, high + 1).astype(stored.dtype)
+
+
+def _extremes(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array([stored.min(), stored.max()], dtype=stored.dtype)
+
+
+def _occurring(stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """The values that occur and how often each does; as unsigned numbers in ascending order."""
+    codes = stored.view(f"u{stored.dtype.itemsize}")
+    counts = np.bincount(codes.ravel())
+    found = np.flatnonzero(counts)
+    return found.astype(codes.dtype).view(stored.dtype), counts[found]
+
+
+def _display_values(dataset: pydicom.Dataset, levels: npt.NDArray[Any], warnings: list[str]) -> Grey:
+    """The grey value in 0..1 of each of the stored values `levels`."""
+    valid = _valid(dataset, levels)
+    values = _modality_values(dataset, levels)
     grey = _voi(dataset, values)
-    if grey is not None and np.ptp(np.clip(grey[valid], 0, 1)) < 0.01:
+    if grey is not None and np.ptp(_clipped(grey[valid])) < 0.01:
         warnings.append("the window in the file shows nothing: grey values scaled from minimum to maximum")
         grey = None
     elif grey is None:
@@ -195,14 +254,44 @@ def _display_values(dataset: pydicom.Dataset, stored: npt.NDArray[Any], warnings
     return np.where(valid, np.clip(grey, 0, 1), 0).astype(np.float32)
 
 
-def _padding(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Pixels that stand for nothing, by stored value. A single value, or a range with PixelPaddingRangeLimit."""
+def _equalised(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Grey]:
+    """Levels and their grey values as in MIMIC-CXR-JPG, whose page describes the steps; padding stays out and black."""
+    levels, counts = _occurring(stored)
+    valid = _valid(dataset, levels)
+    values = levels.astype(np.int64)
+    low, high = int(values[valid].min()), int(values[valid].max())
+    eight_bit = np.where(valid, values - low, 0) * 255 // (high - low)
+    if _text(dataset, "PhotometricInterpretation") == "MONOCHROME1":
+        eight_bit = 255 - eight_bit
+    histogram = np.bincount(eight_bit[valid], weights=counts[valid], minlength=256)
+    # OpenCV's equalizeHist: the lowest occurring value becomes 0, the others share what lies above it.
+    first = int(np.flatnonzero(histogram)[0])
+    above = np.cumsum(histogram) - histogram[first]
+    equal = np.rint(np.clip(above * (255 / above[-1]), 0, 255)) / 255
+    return levels, np.where(valid, equal[eight_bit], 0).astype(np.float32)
+
+
+def _valid(dataset: pydicom.Dataset, levels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of the stored values stand for something. Raises RadiographError when that is fewer than two."""
+    padding = _padding_range(dataset)
+    valid = np.ones(len(levels), dtype=bool) if padding is None else (levels < padding[0]) | (levels > padding[1])
+    if valid.sum() < 2:
+        raise RadiographError("has no contrast: every pixel has the same value", reason="no_contrast")
+    return valid
+
+
+def _padding_range(dataset: pydicom.Dataset) -> tuple[int, int] | None:
+    """Stored values that stand for nothing. A single value, or a range with PixelPaddingRangeLimit."""
     first = dataset.get("PixelPaddingValue")
     if not isinstance(first, int):
-        return np.zeros(stored.shape, dtype=bool)
+        return None
     last = dataset.get("PixelPaddingRangeLimit")
     low, high = sorted((first, last if isinstance(last, int) else first))
-    return (stored >= low) & (stored <= high)
+    return low, high
+
+
+def _clipped(grey: Grey | None) -> Grey:
+    return np.clip(np.zeros(1, dtype=np.float32) if grey is None else grey, 0, 1)
 
 
 def _modality_values(dataset: pydicom.Dataset, stored: npt.NDArray[Any]) -> Grey:
