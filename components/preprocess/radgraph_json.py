@@ -191,8 +191,9 @@ def graph_of_section(published: Any, report: str, span: tuple[int, int]) -> dict
 def _validate(published: Any) -> Graph:
     """Hand-annotated reports nest the entities of each labeler; the first labeler counts."""
     if isinstance(published, dict) and "entities" not in published:
-        nested = published.get("labeler_1") or published.get("labeler_2") or {}
-        published = {**published, "entities": nested.get("entities", nested) if isinstance(nested, dict) else None}
+        nested = published.get("labeler_1") or published.get("labeler_2")
+        if isinstance(nested, dict):
+            published = {**published, "entities": nested.get("entities", nested)}
     try:
         return Graph.model_validate(published)
     except ValidationError as error:

@@ -133,7 +133,7 @@ def _text(report: str, span: Span | None) -> str | None:
 
 
 def _spans(report: str, mode: Mode) -> dict[str, Span]:
-    pairs = [(_meaning(title, mode), span) for title, span in _cut(report, mode)]
+    pairs = [(_meaning(title, mode), span) for title, span in cut_report(report, mode)]
     # A title such as "CHEST, TWO VIEWS:" means findings, and is empty; the real section comes later.
     pairs = [(name, span) for name, span in pairs if _text(report, span) or name not in ("impression", "findings")]
     if not {"impression", "findings"} & {name for name, _ in pairs}:
@@ -144,7 +144,7 @@ def _spans(report: str, mode: Mode) -> dict[str, Span]:
     return dict(pairs)
 
 
-def _cut(report: str, mode: Mode) -> list[tuple[str, Span]]:
+def cut_report(report: str, mode: Mode) -> list[tuple[str, Span]]:
     """(title, span) of every section in order, the text before the first header as "preamble"."""
     headers = []
     position = 0
