@@ -33,7 +33,7 @@ class StudyFacts:
     labels: dict[str, int]  # observations the labeler found mentioned: 1 positive, 0 negative, -1 uncertain
     source_labels: dict[str, int] | None  # likewise, as the source published them; None when it has none
     words: int  # of the findings
-    opening: str  # first characters of the findings
+    opening: str  # of the findings, with "..." when they go on
     text_sha256: str  # of the findings, case and white space aside
     text_signature: int  # 64 bits; equal texts have equal ones, similar texts differ in few bits
     pixel_sha256: str  # over the decoded square
@@ -93,7 +93,7 @@ def describe(
         labels=_mentioned(study.labels),
         source_labels=None if source_labels is None else _mentioned(source_labels),
         words=len(study.findings.split()),
-        opening=study.findings[:OPENING_CHARACTERS],
+        opening=_opening(study.findings),
         text_sha256=hashlib.sha256(" ".join(study.findings.lower().split()).encode()).hexdigest(),
         text_signature=text_signature(study.findings),
         pixel_sha256=pixel_sha256(pixels),
@@ -127,6 +127,10 @@ def text_signature(text: str) -> int:
     bits = np.unpackbits(np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 8), axis=1)
     votes = 2 * bits.sum(axis=0, dtype=np.int64) > len(shingles)
     return int.from_bytes(np.packbits(votes).tobytes(), "big")
+
+
+def _opening(text: str) -> str:
+    return text if len(text) <= OPENING_CHARACTERS else f"{text[:OPENING_CHARACTERS].rstrip()}..."
 
 
 def _mentioned(labels: Mapping[str, int | None]) -> dict[str, int]:

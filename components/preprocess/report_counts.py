@@ -19,7 +19,6 @@ from model.records import Split
 EXAMPLES = 8
 THUMBNAILS = 12  # of each suspicious kind
 IDS_SHOWN = 5
-OPENING_SHOWN = 120
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -88,6 +87,7 @@ class Counts:
         self.thumbnails: dict[str, Gallery] = defaultdict(lambda: Gallery(THUMBNAILS))
         self.signatures = array("Q")
         self.texts = array("Q")
+        self.images = array("Q")
         self.study_ids: list[str] = []
         self.openings: list[str] = []
 
@@ -98,6 +98,7 @@ class Counts:
         self.suspicious.update(facts.suspicious)
         self.signatures.append(facts.text_signature)
         self.texts.append(int(facts.text_sha256[:16], 16))
+        self.images.append(int(facts.pixel_sha256[:16], 16))
         self.study_ids.append(facts.study_id)
         self.openings.append(facts.opening)
         if image_png is not None:

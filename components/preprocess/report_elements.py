@@ -40,7 +40,7 @@ def figure(png: bytes, side: int, caption: str, text: str = "") -> str:
     sink = BytesIO()
     image.save(sink, "jpeg", quality=JPEG_QUALITY)
     data = base64.b64encode(sink.getvalue()).decode()
-    words = f"<br>{escape(text)}..." if text else ""
+    words = f"<br>{escape(text)}" if text else ""
     return (
         f'<figure style="width:{side}px"><img alt="radiograph of study {escape(caption, quote=True)}" width={side}'
         f' height={side} src="data:image/jpeg;base64,{data}"><figcaption>{escape(caption)}{words}</figcaption></figure>'

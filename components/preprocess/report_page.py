@@ -36,7 +36,7 @@ def page(counts: Counts, *, name: str, about: SourceAbout, image_size: int) -> s
         _section("Example radiographs", _examples(counts)),
         _section("Suspicious radiographs", _suspicious(counts)),
         _section("Reports that say nearly the same", _duplicates(counts)),
-        _section("Odd but used", _notes(counts)),
+        _section("Notes: odd but used", _notes(counts)),
         _section("How it was read", _config(about)),
     ]
     return (
@@ -185,6 +185,8 @@ def _suspicious(counts: Counts) -> str:
         "<p>Flagged by simple rules tuned on phantoms. Nothing is left out for a flag; look at them. A chest with one"
         " white lung looks like a lateral to these rules.</p>"
     ]
+    if repeated := len(counts.images) - len(np.unique(np.array(counts.images))):
+        parts.append(f"<p>{number(repeated)} studies show the very image of another study of their split.</p>")
     for flag, meaning in FLAGS.items():
         flagged = counts.suspicious[flag]
         parts.append(f"<h3>{flag}: {number(flagged)}</h3><p class=small>{escape(meaning)}</p>")

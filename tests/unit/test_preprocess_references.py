@@ -1,75 +1,78 @@
-"""Which other report of a patient a study is trained with."""
+"""Which report of the same patient becomes the reference, and what is counted of it."""
 
 from datetime import datetime, timedelta
 
-import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from components.preprocess.references import DatedReport, choose_references, describe
+from components.preprocess.references import DatedReport, choose_references, default_policy, describe
+from model.records import ReferencePolicy
 
-START = datetime(2180, 1, 1)
-
-
-def report(study_id: str, day: int | None, patient_id: str = "p1") -> DatedReport:
-    taken_at = None if day is None else START + timedelta(days=day)
-    return DatedReport(study_id=study_id, patient_id=patient_id, taken_at=taken_at, findings=f"Findings of {study_id}.")
+START = datetime(2150, 1, 1, 8)
 
 
-def chosen(reports: list[DatedReport], policy: str) -> dict[str, str | None]:
-    references = choose_references(reports, policy)  # type: ignore[arg-type]
-    return {study_id: found and found.study_id for study_id, found in references.items()}
+def dated(study_id: str, patient_id: str, hours: int | None) -> DatedReport:
+    taken_at = None if hours is None else START + timedelta(hours=hours)
+    return DatedReport(study_id=study_id, patient_id=patient_id, taken_at=taken_at, findings=f"report {study_id}")
 
 
-# Ids say nothing about time: d, b, c is the order.
-PATIENT = [report("b", 10), report("c", 12), report("d", 0), report("x", 5, "p2")]
+reports = st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 60)), max_size=12).map(
+    lambda rows: [dated(str(i), patient, hours) for i, (patient, hours) in enumerate(rows)]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(reports)
+def test_prior_only_takes_the_latest_strictly_earlier_report(found: list[DatedReport]) -> None:
+    references = choose_references(found, "prior_only")
+    for target in found:
+        earlier = [
+            other.taken_at
+            for other in found
+            if other.patient_id == target.patient_id
+            and other.taken_at is not None
+            and target.taken_at is not None
+            and other.taken_at < target.taken_at
+        ]
+        reference = references[target.study_id]
+        assert (reference.taken_at if reference else None) == max(earlier, default=None)
+        assert reference is None or reference.patient_id == target.patient_id
+
+
+@settings(max_examples=40, deadline=None)
+@given(reports, st.sampled_from(["nearest", "any", "prior_only"]))
+def test_no_study_is_its_own_reference_nor_takes_another_patients(
+    found: list[DatedReport], policy: ReferencePolicy
+) -> None:
+    patients = {report.study_id: report.patient_id for report in found}
+    for study_id, reference in choose_references(found, policy, seed=3).items():
+        assert reference is None or (reference.study_id != study_id and reference.patient_id == patients[study_id])
+
+
+@pytest.mark.parametrize("policy", ["none", "similar"])
+def test_these_policies_take_nothing_of_the_patient(policy: ReferencePolicy) -> None:
+    found = [dated("1", "a", 0), dated("2", "a", 1)]
+    assert choose_references(found, policy) == {"1": None, "2": None}
+
+
+def test_shares_of_the_future_and_of_the_same_day() -> None:
+    found = [dated("1", "a", 0), dated("2", "a", 5), dated("3", "b", 0), dated("4", "b", 100), dated("5", "c", None)]
+    counts = describe(found, choose_references(found, "nearest"))
+    # 1 takes 2 and 2 takes 1, on one day; 3 takes 4, days later; 4 takes 3; 5 is alone.
+    assert counts == {"studies": 5, "with_reference": 4, "of_the_future": 2, "of_the_same_day": 2}
 
 
 @pytest.mark.parametrize(
-    "policy, expected",
+    ("has_history", "preset_policy", "policy"),
     [
-        ("none", {"b": None, "c": None, "d": None, "x": None}),
-        ("prior_only", {"b": "d", "c": "b", "d": None, "x": None}),
-        ("nearest", {"b": "c", "c": "b", "d": "b", "x": None}),
+        (True, "prior_only", "prior_only"),
+        (True, "any", "any"),
+        (False, "prior_only", "similar"),
+        (False, "none", "none"),
     ],
 )
-def test_each_policy_chooses_by_time(policy: str, expected: dict[str, str | None]) -> None:
-    assert chosen(PATIENT, policy) == expected
-    assert chosen(PATIENT[::-1], policy) == expected
-
-
-def test_any_takes_another_study_of_the_patient_and_the_same_one_each_time() -> None:
-    first = chosen(PATIENT, "any")
-    assert first == chosen(PATIENT[::-1], "any")
-    assert first["x"] is None and all(first[s] in {"b", "c", "d"} - {s} for s in "bcd")
-    seeds = {choose_references(PATIENT, "any", seed=seed)["b"].study_id for seed in range(20)}  # type: ignore[union-attr]
-    assert seeds == {"c", "d"}
-
-
-def test_without_a_date_a_study_neither_has_nor_is_a_prior() -> None:
-    reports = [report("a", None), report("b", 3), report("c", None)]
-    assert chosen(reports, "prior_only") == {"a": None, "b": None, "c": None}
-
-
-def test_studies_of_the_same_moment_are_not_each_others_prior() -> None:
-    assert chosen([report("a", 1), report("b", 1)], "prior_only") == {"a": None, "b": None}
-
-
-def test_a_prior_is_always_strictly_earlier_and_of_the_same_patient() -> None:
-    rng = np.random.default_rng(0)
-    reports = [report(f"s{i}", int(rng.integers(30)), f"p{rng.integers(40)}") for i in range(300)]
-    references = choose_references(reports, "prior_only")
-    for target in reports:
-        earlier = [r for r in reports if r.patient_id == target.patient_id and r.taken_at < target.taken_at]  # type: ignore[operator]
-        found = references[target.study_id]
-        assert (found is not None) == bool(earlier)
-        if found:
-            assert found in earlier and found.taken_at == max(r.taken_at for r in earlier if r.taken_at)
-
-
-def test_references_of_the_future_are_counted() -> None:
-    assert describe(PATIENT, choose_references(PATIENT, "nearest")) == {
-        "studies": 4,
-        "with_reference": 3,
-        "of_the_future": 2,
-    }
-    assert describe(PATIENT, choose_references(PATIENT, "prior_only"))["of_the_future"] == 0
+def test_without_history_the_default_is_similar(
+    has_history: bool, preset_policy: ReferencePolicy, policy: ReferencePolicy
+) -> None:
+    assert default_policy(has_history, preset_policy) == policy
