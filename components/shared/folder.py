@@ -29,7 +29,8 @@ class Folder:
         return data
 
     def read_if_there(self, name: str) -> bytes | None:
-        if ".." in PurePosixPath(name).parts:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
             raise DataError(f"{name!r} points out of {self.root}; correct the table that names it")
         if self._store:
             try:
