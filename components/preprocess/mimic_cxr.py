@@ -99,6 +99,10 @@ class MimicCxr:
             sections = section_texts(text, self.sectioner, "" if synthetic else study_id)
             notes = (*sections.notes, *(("report_latin1",) if is_latin1 else ()))
             study = self._study(study_id, rows, sections, notes)
+            if not study.images:
+                detail = "its views are named, and none is PA, AP or lateral"
+                yield Exclusion(study_id=study_id, reason="no_frontal_view", detail=detail, cause="rule")
+                continue
             if study_id in labels:
                 study = replace(study, source_labels=unpack_labels(labels[study_id]))
             study = replace(study, truth=truth.get(study_id))

@@ -156,6 +156,14 @@ def test_other_views_are_not_handed_on_but_date_their_study(tree: TreeWriter) ->
     assert study.taken_at == datetime(2180, 5, 6, 8)
 
 
+def test_a_study_of_other_views_alone_is_left_out_by_rule(tree: TreeWriter) -> None:
+    tree.add(1, 1, views=("LAO", "RAO"))
+    tree.add(2, 2, views=("LATERAL",))  # the plan chooses; a lateral view is handed on
+    studies, excluded = tree.read()
+    assert [study.study_id for study in studies] == ["50000002"]
+    assert (excluded["50000001"].reason, excluded["50000001"].cause) == ("no_frontal_view", "rule")
+
+
 def test_studies_of_a_patient_come_together_in_a_fixed_order(tree: TreeWriter) -> None:
     places = [(patient, 10 * study + patient) for patient in range(4) for study in range(3)]
     random.Random(1).shuffle(places)
