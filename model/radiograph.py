@@ -30,7 +30,7 @@ MAX_BYTES = 200 << 20
 EXIF_ORIENTATION = 0x0112
 COLOUR_SPREAD = 24  # grey values saved as colour JPEG differ by less between the channels
 COLOUR_SHARE = 0.01  # of the pixels: a coloured annotation may be there, a photograph may not
-LARGE = 3.0  # times the square: from here on the fast way, which is within one grey level of the exact one
+LARGE = 3.0  # times the square: from here on the fast way, within one grey level of the exact one (three at hard edges)
 REDUCING_GAP = 2.9  # times the square that averaging whole boxes of pixels leaves for the triangle filter
 DRAFT_GAP = 1.4  # the same for JPEG decoded at 1/2 or 1/4 of its size
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises on broken files
@@ -133,7 +133,7 @@ def _decode(data: bytes, size: int, equalize: Equalize) -> tuple[Pixels, Display
 
 
 def _shrink(image: DisplayImage, size: int) -> Pixels:
-    """What `fit_to_square` gives, within one grey level, in 8-bit steps: boxes of pixels first, then the filter."""
+    """Nearly what `fit_to_square` gives, in 8 bits: boxes of pixels are averaged before the filter."""
     top, left, height, width = _placement(image.shape, size)
     grey = Image.fromarray(_eight_bit(image))
     reduced = round(max(image.shape) / max(grey.size))  # what the decoder has done already
