@@ -1,27 +1,18 @@
 """A phantom's DICOM object as the PNG and JPEG files that other layouts hold."""
 
-from copy import deepcopy
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pydicom.dataset import FileDataset
-
-from model.dicom import read_dicom
-from model.radiograph import encode_png
 
 JPEG_QUALITY = 95
 
 
 def to_png(dicom: FileDataset) -> bytes:
     """What a viewer shows, rounded to 8 bits and then lossless. Resized, it is within one grey level of the DICOM."""
-    shown = deepcopy(dicom)
-    for keyword in ("ViewPosition", "ViewCodeSequence"):  # the reader refuses what calls itself lateral
-        if keyword in shown:
-            del shown[keyword]
-    file = BytesIO()
-    shown.save_as(file, enforce_file_format=True)
-    return encode_png(np.rint(read_dicom(file.getvalue()).grey * 255).astype(np.uint8))
+    return _encode(np.rint(_displayed(dicom) * 255).astype(np.uint8), format="PNG")
 
 
 def to_release_jpg(dicom: FileDataset) -> bytes:
@@ -29,15 +20,40 @@ def to_release_jpg(dicom: FileDataset) -> bytes:
 
     Declared padding is black here; what the release did with it is not published.
     """
+    grey = np.rint(_polarised(_spread(dicom), dicom) * 255).astype(np.uint8)
+    return _encode(equalize(grey), format="JPEG", quality=JPEG_QUALITY)
+
+
+def _displayed(dicom: FileDataset) -> np.ndarray:
+    """Grey values in 0..1 by rescale, window and polarity (PS3.4 N.2). The reader of the platform is not asked."""
+    if "WindowCenter" not in dicom:
+        return _polarised(_spread(dicom), dicom)
+    values = dicom.pixel_array * float(dicom.get("RescaleSlope", 1)) + float(dicom.get("RescaleIntercept", 0))
+    centre, width = float(dicom.WindowCenter), float(dicom.WindowWidth)
+    return _polarised(np.clip((values - centre + 0.5) / (width - 1) + 0.5, 0, 1), dicom)
+
+
+def _spread(dicom: FileDataset) -> np.ndarray:
+    """Stored values from minimum to maximum of the picture, less its padding."""
     stored = dicom.pixel_array.astype(np.float64)
-    valid = stored != dicom.PixelPaddingValue if "PixelPaddingValue" in dicom else np.ones(stored.shape, dtype=bool)
-    low, high = stored[valid].min(), stored[valid].max()
-    unit = (stored - low) / (high - low)
-    if dicom.PhotometricInterpretation == "MONOCHROME1":
-        unit = 1 - unit
-    grey = np.rint(np.where(valid, unit, 0) * 255).astype(np.uint8)
+    low, high = np.quantile(stored[_valid(dicom)], (0, 1))
+    return (stored - low) / (high - low)
+
+
+def _polarised(unit: np.ndarray, dicom: FileDataset) -> np.ndarray:
+    bone_bright = 1 - unit if dicom.PhotometricInterpretation == "MONOCHROME1" else unit
+    return np.where(_valid(dicom), bone_bright, 0)
+
+
+def _valid(dicom: FileDataset) -> np.ndarray:
+    if "PixelPaddingValue" not in dicom:
+        return np.ones(dicom.pixel_array.shape, dtype=bool)
+    return dicom.pixel_array != dicom.PixelPaddingValue
+
+
+def _encode(grey: np.ndarray, **how: Any) -> bytes:
     file = BytesIO()
-    Image.fromarray(equalize(grey)).save(file, format="JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(grey).save(file, **how)
     return file.getvalue()
 
 
