@@ -19,6 +19,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from components.preprocess.__main__ import prepare
 from components.preprocess.main import Request, run
+from components.shared.agreement import PHYSIONET
 from components.shared.dataset import read_manifest, read_studies
 from components.shared.storage import ObjectStore
 from model.errors import ConfigError, DataError
@@ -94,8 +95,9 @@ def environment(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectSt
 
 
 def request(root: Path | str, **values: Any) -> Request:
-    defaults: dict[str, Any] = {"source": "mimic-cxr", "root": str(root), "out_prefix": "s3://s2d/step", "workers": 1}
-    return Request(**(defaults | values))
+    """The test's store asks nobody for credentials, so data that is not a phantom needs the word."""
+    defaults: dict[str, Any] = {"source": "mimic-cxr", "out_prefix": "s3://s2d/step", "acknowledge": PHYSIONET}
+    return Request(**(defaults | {"root": str(root), "workers": 1} | values))
 
 
 def excluded_of(store: ObjectStore, uri: str) -> dict[str, str]:
@@ -211,6 +213,7 @@ def test_data_may_lie_in_the_object_store(tree: TreeWriter, environment: ObjectS
         ({"reference_policy": "future"}, "no reference policy 'future'"),
         ({"preset": "huge"}, "huge"),
         ({"out_prefix": "/tmp"}, "s3://bucket/key"),
+        ({"acknowledge": ""}, "anybody can read s3://s2d/step"),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -223,7 +226,7 @@ def test_wrong_arguments_are_refused(
 
 def test_the_command_line_prints_the_address_or_one_line(tree: TreeWriter, environment: ObjectStore) -> None:
     tree.add(1, 1)
-    arguments = ["--out", "s3://s2d/cli", "--workers", "1", "--root"]
+    arguments = ["--out", "s3://s2d/cli", "--workers", "1", "--acknowledge", PHYSIONET, "--root"]
     done = CliRunner().invoke(prepare, [*arguments, str(tree.root)])
     assert done.exit_code == 0 and done.stdout.startswith("s3://s2d/cli/datasets/mimic-cxr/")
     failed = CliRunner().invoke(prepare, ["--source", "mimic-cxr", *arguments, "/no/such"])
