@@ -117,10 +117,10 @@ def pixel_sha256(pixels: Pixels) -> str:
 def text_signature(text: str) -> int:
     """64-bit SimHash (Charikar 2002) over single words and pairs of neighbours, blind to case and punctuation.
 
-    Each bit is a vote of all words and pairs, so few changed words change few bits.
+    Each bit is a vote of all different words and pairs, so few changed words change few bits.
     """
     words = _WORD.findall(text.lower())
-    shingles = words + [f"{first} {second}" for first, second in pairwise(words)]
+    shingles = {*words, *(f"{first} {second}" for first, second in pairwise(words))}
     if not shingles:
         return 0
     hashes = b"".join(hashlib.blake2b(shingle.encode(), digest_size=8).digest() for shingle in shingles)

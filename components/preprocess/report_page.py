@@ -208,7 +208,7 @@ def _duplicates(counts: Counts) -> str:
     groups = near_duplicates(np.array(counts.signatures, dtype=np.uint64))
     line = (
         f"<p>{number(repeated)} of {number(len(texts))} findings repeat the text of another study word for word."
-        f" Exact repeats and texts that differ in a word or so form {number(len(groups))} groups, which hold"
+        f" Such repeats and texts that differ in a few words form {number(len(groups))} groups, which hold"
         f" {number(sum(map(len, groups)))} studies. Normal chests are often dictated from a template; such reports"
         " score well for a model that has learnt the template alone.</p>"
     )

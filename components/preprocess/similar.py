@@ -20,6 +20,7 @@ from model.records import Split
 
 BATCH = 32
 BLOCK = 2048  # targets and pool are met in tiles of BLOCK x BLOCK: 16 MiB of cosines at a time
+DECIMALS = 5
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -46,7 +47,10 @@ def choose(
 
 
 def embed(images: Iterable[Pixels], preset: Preset, *, total: int | None = None) -> Embeddings:
-    """Return (N, D) unit vectors of (S, S) uint8 images: the preset's frozen vision encoder, mean over its patches."""
+    """Return (N, D) unit vectors of (S, S) uint8 images: the preset's frozen vision encoder, mean over its patches.
+
+    A GPU and a CPU agree to about three digits, so between near equals `choose` may decide otherwise on the other.
+    """
     encoder = VisionEncoder.load(preset.vision)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
@@ -74,7 +78,8 @@ def _nearest(
     nearest = np.full(len(targets), -1)
     for start in range(0, len(pool), BLOCK):
         some = pool[start : start + BLOCK]
-        cosines = units[targets] @ units[some].T  # (targets, pool)
+        # Rounded: the last bits depend on the machine's BLAS, its threads and the place in the tile. (targets, pool)
+        cosines = np.round(units[targets] @ units[some].T, DECIMALS)
         cosines[patients[targets][:, None] == patients[some][None]] = -np.inf  # the study itself among them
         here = cosines.argmax(axis=1)
         value = cosines[np.arange(len(targets)), here]
