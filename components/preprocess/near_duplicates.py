@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-# Of 400 phantom reports of about 30 words with one word exchanged, 7 bits find 59 % again, all of those with only case or
-# punctuation changed; of pairs of different phantom reports, which share their templates, 0.2 % are as near.
+# Of 400 phantom reports of about 30 words with one word exchanged, 7 bits find 59 % again, and all with other case or
+# punctuation; of pairs of different phantom reports, which share their templates, 0.2 % are as near.
 MOST_BITS = 7
 BANDS = MOST_BITS + 1  # what differs in seven bits agrees in at least one of eight bands
 BAND_BITS = 64 // BANDS
