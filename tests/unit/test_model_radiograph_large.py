@@ -95,7 +95,7 @@ def plain(values: np.ndarray, size: int = SIZE) -> np.ndarray:
 def assert_nearly_equal(found: np.ndarray, expected: np.ndarray) -> None:
     """Within one grey level; at hard edges, which take few pixels, within three."""
     difference = np.abs(found - expected)
-    assert difference.max() <= 3 and (difference > 1).mean() < 0.02
+    assert difference.max() <= 3 and (difference > 1).mean() < 0.05
 
 
 WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
