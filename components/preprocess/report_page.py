@@ -166,7 +166,8 @@ def _references(counts: Counts) -> str:
     head = ["split", "policy", "studies with one", "share", "of these, of the future", "of these, of the same day"]
     return (
         "<p>The report of another study that training may read beside the radiograph. A report of the future can tell"
-        " what the radiograph shows; <code>prior_only</code> admits none.</p>" + table(head, rows, text=(0, 1))
+        " what the radiograph shows; <code>prior_only</code> admits none. <code>similar</code> takes the report of another"
+        " patient of the training split.</p>" + table(head, rows, text=(0, 1))
     )
 
 
@@ -234,7 +235,10 @@ def _notes(counts: Counts) -> str:
 
 
 def _config(about: SourceAbout) -> str:
-    rows = [[key, json.dumps(value, sort_keys=True, ensure_ascii=False)] for key, value in sorted(about.config.items())]
+    rows = [
+        [key, value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)]
+        for key, value in sorted(about.config.items())
+    ]
     rows = [
         ["several dated studies a patient", "yes" if about.has_history else "no"],
         ["use agreement", about.use_agreement or "none recorded"],
