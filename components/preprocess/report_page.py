@@ -166,7 +166,7 @@ def _references(counts: Counts) -> str:
     head = ["split", "policy", "studies with one", "share", "of these, of the future", "of these, of the same day"]
     return (
         "<p>The report of another study that training may read beside the radiograph. A report of the future can tell"
-        " what the radiograph shows; <code>prior_only</code> admits none. <code>similar</code> takes the report of another"
+        " what the radiograph shows; <code>prior_only</code> admits none. <code>similar</code> takes that of another"
         " patient of the training split.</p>" + table(head, rows, text=(0, 1))
     )
 
