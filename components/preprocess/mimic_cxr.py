@@ -164,4 +164,4 @@ def _with_graph(
     try:
         return replace(study, radgraph=graph_of_section(published, normal_lines(report), sections.findings_span))
     except GraphError as error:
-        return Exclusion(study_id=study.study_id, reason="bad_graph", detail=str(error))
+        return Exclusion(study_id=study.study_id, reason="bad_graph", detail=str(error), cause="rule")

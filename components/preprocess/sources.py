@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from components.preprocess.annotation_json import AnnotationJson
+from components.preprocess.deidentify import pseudonym_key
 from components.preprocess.dicom_folder import DicomFolder
 from components.preprocess.dicom_web import DicomWeb
-from components.preprocess.deidentify import pseudonym_key
 from components.preprocess.iu_xray import IuXray
 from components.preprocess.mimic_cxr import MimicCxr
 from components.preprocess.sections import Mode
 from components.preprocess.source import SOURCES, Source
+from components.preprocess.source_files import MARKER
 from components.shared.folder import Folder
 from model.errors import ConfigError, DataError
 
-MARKER = "SYNTHETIC"
 WEB = ("http://", "https://")
 REPORTS = ("reports.csv", "reports.fhir.ndjson")
 # First match counts: the JPG release has the tables of the other, and `annotation.json` may lie beside Open-i's files.

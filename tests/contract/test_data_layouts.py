@@ -108,8 +108,8 @@ def test_jpg_layout_shows_the_same_picture(studies: dict[str, dict[str, Study]])
 
 def test_open_i_has_its_split_written_down(prepared: dict[str, str], environment: ObjectStore) -> None:
     text = environment.get_bytes(join_uri(prepared["iu-xray"], "splits.csv")).decode()
-    rows = {row["study_id"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
-    found = {study.study_id: study.split for study in read_studies(environment, prepared["iu-xray"])}
+    rows = {row["patient_id"]: row["split"] for row in csv.DictReader(io.StringIO(text))}
+    found = {study.patient_id: study.split for study in read_studies(environment, prepared["iu-xray"])}
     assert found.items() <= rows.items()
 
 

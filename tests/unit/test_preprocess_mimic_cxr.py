@@ -451,7 +451,7 @@ def test_published_graphs_go_with_their_findings(tree: TreeWriter) -> None:
     assert first.radgraph is not None and fourth.radgraph is None  # the fourth is left to the rule about findings
     assert first.radgraph["text"] == "Study 1 is clear . The tip is 4 . 1 cm high ."
     assert first.radgraph["entities"]["1"]["start_ix"] == 3
-    assert (excluded["50000002"].reason, excluded["50000002"].cause) == ("bad_graph", "problem")
+    assert (excluded["50000002"].reason, excluded["50000002"].cause) == ("bad_graph", "rule")
     assert (excluded["50000003"].reason, excluded["50000003"].cause) == ("no_radgraph", "rule")
     assert len(tree.source(radgraph="radgraph/g.json").about().config["radgraph"]) == 64
 
