@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,17 +51,25 @@ def _convert_in_ray(
 ) -> Iterator[tuple[int, list[Exclusion]]]:
     with _ray(workers):
         import ray
+        from ray.util.annotations import RayDeprecationWarning
 
         items = [{"digest": batch.digest, "studies": batch.studies} for batch in batches]
         keys = ray.data.from_items(items, override_num_blocks=len(items))
-        done = keys.map(_work, fn_kwargs={"converter": converter}, num_cpus=1, max_retries=KILLED_TRIES)
+        with warnings.catch_warnings():
+            # NOTE: without max_retries an image that always kills its worker is tried for ever; Ray has no other name
+            # for it than the one it is retiring.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            done = keys.map(_work, fn_kwargs={"converter": converter}, num_cpus=1, max_retries=KILLED_TRIES)
         try:
             for row in done.iter_rows():
                 yield row["studies"], _read_answer(row["answer"])
+        except ray.exceptions.RayTaskError as error:
+            raise PlatformError(f"a process that reads radiographs failed: {_last_line(error)}") from error
         except ray.exceptions.RayError as error:
             raise PlatformError(
-                f"a process that reads radiographs failed ({_last_line(error)}); free memory or use fewer --workers,"
-                " then run again: what is done is kept"
+                f"processes that read radiographs were killed ({type(error).__name__}), one of them"
+                f" {KILLED_TRIES + 1} times over; free memory or use fewer --workers, then run again: what is done"
+                " is kept"
             ) from error
 
 
@@ -103,7 +112,7 @@ def _ray(workers: int) -> Iterator[None]:
     context.target_max_block_size = BLOCK_BYTES
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its traces of a failure, which is said in one line
     try:
         yield
     finally:
