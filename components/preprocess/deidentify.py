@@ -15,7 +15,6 @@ nothing, passes as it is: look at a sample of the pictures before the data set l
 """
 
 import re
-import warnings
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
@@ -25,7 +24,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from components.preprocess.dicom_header import date_of, text_of, view_of
+from components.preprocess.dicom_header import date_of, text_of, view_of, without_warnings
 from components.preprocess.jpeg_comments import without_comments
 from components.preprocess.pseudonyms import Pseudonyms, pseudonym_key
 from model.dicom import CHEST, RADIOGRAPHY
@@ -65,8 +64,7 @@ TIME = re.compile(r"\d{2}(?:\d{2}(?:\d{2}(?:\.\d{1,6})?)?)?")
 
 def deidentify(data: bytes, pseudonyms: Pseudonyms) -> bytes:
     """Return the object as a new Part 10 file without the person. Raises RadiographError where it cannot."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote values
+    with without_warnings():
         try:
             return _write(_keep(_parse(data), pseudonyms))
         except RadiographError:

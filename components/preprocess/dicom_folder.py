@@ -7,7 +7,6 @@ leaves this class, and no message has them.
 """
 
 import logging
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ import pydicom
 from tqdm import tqdm
 
 from components.preprocess.deidentify import DEFLATED, METHOD
-from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header, text_of
+from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header, text_of, without_warnings
 from components.preprocess.dicom_studies import StudyJoin, hand_out
 from components.preprocess.pseudonyms import Pseudonyms
 from components.preprocess.report_texts import SECTIONER, locate, read_reports
@@ -123,17 +122,19 @@ def _header(file: BinaryIO, name: str) -> Header | str:
     if DEFLATED in start:
         return "is deflated; store it uncompressed"  # reading would inflate all of it, without a limit
     file.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote values
+    with without_warnings():
         try:
-            dataset = pydicom.dcmread(
-                file, stop_before_pixels=True, force=not has_preamble, specific_tags=[*HEADER_KEYWORDS]
-            )
-            header = read_header(dataset, name)
+            return _read(file, name, is_dicom=has_preamble)
         except Exception as error:  # pydicom raises whatever the broken bytes make it raise
             return f"has a header that cannot be read ({type(error).__name__})"
-    if text_of(dataset, "SOPClassUID") == DICOMDIR or text_of(dataset.file_meta, "MediaStorageSOPClassUID") == DICOMDIR:
+
+
+def _read(file: BinaryIO, name: str, *, is_dicom: bool) -> Header | str:
+    """is_dicom: False when the file only begins like a bare data set, and may be anything."""
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=not is_dicom, specific_tags=[*HEADER_KEYWORDS])
+    if DICOMDIR in (text_of(dataset, "SOPClassUID"), text_of(dataset.file_meta, "MediaStorageSOPClassUID")):
         return "directory"
+    header = read_header(dataset, name)
     if not header.study_uid or not header.image_uid:
-        return "has no StudyInstanceUID or SOPInstanceUID" if has_preamble else "not_dicom"
+        return "has no StudyInstanceUID or SOPInstanceUID" if is_dicom else "not_dicom"
     return header

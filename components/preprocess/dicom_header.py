@@ -1,7 +1,10 @@
 """What the header of a radiograph says of its study: who, when, which view. Shared by folders and servers."""
 
+import logging
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,6 +29,17 @@ HEADER_KEYWORDS = (
     *NAMES,
     *IDS,
 )
+
+# pydicom says of every odd value what it is, as a line of the log and as a warning. Values are what must not be told.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Hold back pydicom's warnings. For one thread at a time: the filters of warnings belong to the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class Header(NamedTuple):

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from pydicom.tag import Tag
 from tqdm import tqdm
 
 from components.preprocess.dicom_folder import LOCAL_APPROVAL, describe
-from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header
+from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header, without_warnings
 from components.preprocess.dicom_studies import StudyJoin, hand_out
 from components.preprocess.pseudonyms import Pseudonyms
 from components.preprocess.report_texts import locate, read_reports
@@ -99,8 +98,7 @@ class DicomWeb:
         path = self._pseudonyms.open(image.path) if self._pseudonyms else image.path
         study, series, instance = path.split("/")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about servers that are nearly right
+            with without_warnings():
                 data = self._ask(lambda client: _as_file(client.retrieve_instance(study, series, instance)))
         except StoreMissing:
             raise RadiographError(f"image {image.image_id} is not on the server any more", reason="missing") from None
@@ -124,8 +122,7 @@ class DicomWeb:
         """Add the headers of all studies to the join; return what could not be read."""
         unreadable = []
         progress = tqdm(desc="headers", unit="study", total=len(uids))
-        with progress, warnings.catch_warnings(), ThreadPoolExecutor(CONNECTIONS) as pool:
-            warnings.simplefilter("ignore")  # pydicom's quote values
+        with progress, without_warnings(), ThreadPoolExecutor(CONNECTIONS) as pool:
             for start in range(0, len(uids), PAGE):  # so that an error does not wait for all the others
                 for number, found in enumerate(pool.map(self._headers, uids[start : start + PAGE]), start + 1):
                     progress.update()

@@ -160,7 +160,8 @@ def _patterns(words: Iterable[str], initials: Iterable[str], codes: Iterable[str
     if uncased:  # scripts without capitals are mostly written without spaces too
         patterns.append(re.compile("|".join(uncased)))
     for code in sorted(codes, key=lambda code: (-len(code), code)):
-        patterns.append(re.compile(r"[-_./]?".join(re.escape(character) for character in code)))
+        spaced = r"[-_./]?".join(re.escape(character) for character in code)
+        patterns.append(re.compile(rf"(?<!\d\.)[^\W_]*{spaced}[^\W_]*"))  # with the rest of a longer id; no decimals
     return patterns
 
 
