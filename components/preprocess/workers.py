@@ -3,9 +3,10 @@
 import json
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -114,7 +115,8 @@ def _ray(workers: int) -> Iterator[None]:
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its traces of a failure, which is said in one line
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # Ray prints what it has to tell; standard output is for the result
+            yield
     finally:
         if started:
             ray.shutdown()

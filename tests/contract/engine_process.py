@@ -81,10 +81,11 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--deadly", type=int, default=-1)
     given = parser.parse_args()
+    tiny = load_preset("tiny")
     settings = PrepareSettings(
         out_prefix=given.out,
         name="noise",
-        preset=load_preset("tiny").model_copy(update={"image_size": SIZE}),
+        preset=tiny.model_copy(update={"vision": tiny.vision.model_copy(update={"image_size": SIZE})}),
         policy="prior_only",
         workers=given.workers,
     )
