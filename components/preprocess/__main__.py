@@ -46,7 +46,11 @@ Examples:
     "--reports", default="", help="DICOM: the texts, as a CSV table or FHIR DiagnosticReports (ndjson, JSON)."
 )
 @click.option("--deidentified", is_flag=True, help="DICOM: the data are de-identified already; keep their ids.")
-@click.option("--equalize", default="", help="DICOM: none, or mimic_jpg for grey values as in MIMIC-CXR-JPG.")
+@click.option(
+    "--equalize",
+    default="",
+    help="How DICOM is read: none, or mimic_jpg for grey values as in MIMIC-CXR-JPG.  [default: as the source]",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of splits and of the reference policy `any`.")
 @click.option("--workers", default=0, help="Processes that read radiographs.  [default: one per core]")
 @click.option("--max-excluded", default=0.05, show_default=True, help="Share of damaged studies that is put up with.")

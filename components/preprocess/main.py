@@ -58,7 +58,7 @@ def run(request: Request) -> str:
         name=request.name or ("phantom" if about.synthetic else about.name),
         preset=preset,
         policy=cast(ReferencePolicy, _one_of("reference policy", policy, get_args(ReferencePolicy))),
-        equalize=cast(Equalize, _one_of("equalize", request.equalize or "none", get_args(Equalize))),
+        equalize=cast(Equalize, _one_of("equalize", request.equalize or about.equalized, get_args(Equalize))),
         seed=request.seed,
         workers=request.workers,
         max_excluded=request.max_excluded,

@@ -68,6 +68,7 @@ class MimicCxr:
             synthetic=synthetic,
             use_agreement="" if synthetic else PHYSIONET,
             has_history=True,
+            equalized="mimic_jpg" if self.images == "jpg" else "none",
             config=config,
         )
 

@@ -6,9 +6,12 @@ Every reader (MIMIC-CXR, Open-i, a hospital) is a `Source`; nothing behind it kn
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from model.records import Split
+
+if TYPE_CHECKING:  # it would load every decoder, and the command line only wants to know SOURCES
+    from model.radiograph import Equalize
 
 SOURCES = ("mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-folder", "phantom")
 
@@ -67,6 +70,7 @@ class SourceAbout:
     synthetic: bool
     use_agreement: str  # name of the agreement that restricts the data; "" when nothing does
     has_history: bool  # several dated studies per patient: a prior report can exist
+    equalized: "Equalize" = "none"  # how the files' grey values were made, and so how DICOM must be read beside them
     config: dict[str, Any] = field(default_factory=dict)  # how it was read: sectioner, tables with their SHA-256, ...
 
 
