@@ -11,7 +11,6 @@ blank would turn the meaning round: see `REPORT_WORDS`.
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,6 +47,10 @@ _NUMERIC_DATE = re.compile(
     rf"(?<![\w.])\d{{1,2}}([-/.])\d{{1,2}}\1(?:\d{{4}}|\d{{2}})(?![\w%])(?!{_UNIT})", re.IGNORECASE
 )
 
+# "Jane Doe, MD". The degree is looked for first, since most texts have none.
+_DEGREE = r",\s+(MD|M\.D\.|RN|R\.N\.|PhD)(?!\w)"
+_HAS_DEGREE, _WITH_DEGREE = re.compile(_DEGREE), re.compile(rf"{_NAME}(?:\s+{_NAME}){{0,3}}{_DEGREE}")
+
 # In this order: (what is searched for, what stands there afterwards).
 _RULES = (
     # mail, web
@@ -80,7 +83,6 @@ _RULES = (
         rf"{_NAME}{_MORE}",
         rf"\1 by\2 {BLANK}",
     ),
-    (rf"{_NAME}(?:\s+{_NAME}){{0,3}},\s+(MD|M\.D\.|RN|R\.N\.|PhD)(?!\w)", rf"{BLANK}, \1"),
     # a UID, a long number, an age that few reach
     (r"(?<!\w)\d+(?:\.\d+){4,}(?!\w)", BLANK),
     (r"(?<!\d\.)(?<![A-Za-z0-9])[A-Za-z]*\d{5,}[A-Za-z0-9]*", BLANK),
@@ -117,11 +119,13 @@ class Identity:
 def scrub(text: str, identity: Identity) -> str | None:
     """Return the text with `___` for whatever names a person; None when that could turn its meaning round."""
     text = _nfc(text)
-    words, initials, codes = identity.words(), identity.initials(), identity.codes()
-    if words & REPORT_WORDS & set(re.findall(rf"{_LETTER}+", fold(text))):
+    ambiguous, patterns = _patterns(identity)
+    if ambiguous & set(re.findall(rf"{_LETTER}+", fold(text))):
         return None
-    for pattern in _patterns(words - REPORT_WORDS, initials, codes):
+    for pattern in patterns:
         text = _blank(text, pattern)
+    if _HAS_DEGREE.search(text):
+        text = _WITH_DEGREE.sub(rf"{BLANK}, \1", text)
     text = _NUMERIC_DATE.sub(_blank_date, text)
     for general, blank in PATTERNS:
         text = general.sub(blank, text)
@@ -150,10 +154,15 @@ def _transliterated(part: str) -> str:
     return part.lower().translate(_DOUBLE)
 
 
-def _patterns(words: Iterable[str], initials: Iterable[str], codes: Iterable[str]) -> list[re.Pattern[str]]:
+@lru_cache(maxsize=8)
+def _patterns(identity: Identity) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """(words that stop a text, patterns over the folded text); kept for the next section of the same study."""
     patterns = []
-    cased = sorted((re.escape(word) for word in words if _has_case(word)), key=len, reverse=True)
-    uncased = sorted((re.escape(word) for word in words if not _has_case(word)), key=len, reverse=True)
+    words, initials, codes = identity.words(), identity.initials(), identity.codes()
+    ambiguous = words & REPORT_WORDS
+    longest_first = sorted(words - ambiguous, key=lambda word: (-len(word), word))
+    cased = [re.escape(word) for word in longest_first if _has_case(word)]
+    uncased = [re.escape(word) for word in longest_first if not _has_case(word)]
     if cased:
         first = f"(?:(?<!{_LETTER})[{''.join(sorted(initials))}]['.]?\\s*){{0,3}}" if initials else ""
         patterns.append(re.compile(f"{first}(?<!{_LETTER})(?:{'|'.join(cased)})(?!{_LETTER})"))
@@ -162,7 +171,7 @@ def _patterns(words: Iterable[str], initials: Iterable[str], codes: Iterable[str
     for code in sorted(codes, key=lambda code: (-len(code), code)):
         spaced = r"[-_./]?".join(re.escape(character) for character in code)
         patterns.append(re.compile(rf"(?<!\d\.)[^\W_]*{spaced}[^\W_]*"))  # with the rest of a longer id; no decimals
-    return patterns
+    return ambiguous, tuple(patterns)
 
 
 def _blank(text: str, pattern: re.Pattern[str]) -> str:

@@ -239,6 +239,16 @@ def test_no_identity_leaves_the_reader(archive: Archive, folder: Path, caplog: p
     assert all("___" in (study.findings or "") for study in found if isinstance(study, SourceStudy))
 
 
+def test_what_is_larger_than_any_radiograph_is_not_fetched(
+    archive: Archive, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = sources(archive, folder, None)[0]
+    (image,) = studies(web)[-1].images
+    monkeypatch.setattr(dicom_web, "MAX_BYTES", 100)
+    with pytest.raises(RadiographError, match=f"image {image.image_id} has more than 0 MB"):
+        web.load(image)
+
+
 def test_a_report_of_another_modality_is_left_out_by_rule(archive: Archive, folder: Path, tmp_path: Path) -> None:
     text = (folder / "reports.csv").read_text(encoding="utf-8") + "1.2.777.4,,,FINDINGS: CT.\n"
     (tmp_path / "reports.csv").write_text(text, encoding="utf-8")

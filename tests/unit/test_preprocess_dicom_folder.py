@@ -263,7 +263,7 @@ def test_no_identity_leaves_the_reader(export: Export, caplog: pytest.LogCapture
         "AccessionNumber": "MARKACC7",
         "PatientBirthDate": "19770707",
         "OperatorsName": "MARKSTAFF",
-        "AdmissionID": "Markerson admission, which is too long to be valid and which pydicom therefore quotes",
+        "BurnedInAnnotation": "markerson",  # no code string, so pydicom quotes it
     }
     export.image("markerson_file/1.dcm", "1.77.1", **person)
     export.image("markerson_file/2.dcm", "1.77.1.5", **(person | {"AccessionNumber": "MARKACC8", "PatientID": "X"}))
