@@ -19,7 +19,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from model.errors import RadiographError
-from model.frames import DECODER_DEPENDENCIES, PLUGIN, half_resolution
+from model.frames import DECODER_DEPENDENCIES, PLUGIN, check_claims, half_resolution
 
 MAX_PIXELS = 100_000_000
 RADIOGRAPHY = ("CR", "DX", "RG")
@@ -198,6 +198,7 @@ def _decode_pixels(dataset: pydicom.Dataset, syntax: UID) -> npt.NDArray[Any]:
     if syntax in DECODER_DEPENDENCIES:
         dataset.pixel_array_options(decoding_plugin=PLUGIN)
     try:
+        check_claims(dataset)
         stored: npt.NDArray[Any] = dataset.pixel_array
         if stored.ndim != 2 or stored.dtype.itemsize > 2:
             raise ValueError(f"{stored.dtype} of shape {stored.shape}")

@@ -15,7 +15,7 @@ import pydicom
 from PIL import Jpeg2KImagePlugin
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1, RLELossless
+from pydicom.uid import UID, JPEG2000Lossless, JPEG2000TransferSyntaxes, JPEGLossless, JPEGLosslessSV1, RLELossless
 
 PLUGIN = "imagecodecs"
 DECODER_DEPENDENCIES: dict[UID, tuple[str, ...]] = {
@@ -25,6 +25,7 @@ DECODER_DEPENDENCIES: dict[UID, tuple[str, ...]] = {
 NO_LENGTH = (0x01, *range(0xD0, 0xD9))  # JPEG markers that stand alone
 SOF_LOSSLESS, START_OF_SCAN = 0xC3, 0xDA
 J2K_START = b"\xff\x4f\xff\x51"  # SOC, SIZ (ISO/IEC 15444-1 A.4.1, A.5.1)
+J2K_MAX_TILES = 65535  # the standard's own limit
 J2K_BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError)  # what Pillow raises on broken streams
 
 
@@ -45,6 +46,20 @@ def decode_frame(source: bytes, runner: DecodeRunner) -> bytes | bytearray:
     return pixels
 
 
+def check_claims(dataset: pydicom.Dataset) -> None:
+    """Raise ValueError when JPEG 2000 claims another size than the object: decoders allocate what it claims."""
+    if dataset.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes:
+        return
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    if frame[:4] != J2K_START or len(frame) < 43:
+        raise ValueError("no JPEG 2000 stream")
+    width, height, left, top, tile_width, tile_height, *_ = np.frombuffer(frame[8:40], dtype=">u4").tolist()
+    if (width - left, height - top, frame[40:42]) != (dataset.Columns, dataset.Rows, b"\0\1"):
+        raise ValueError(f"a stream of {width - left} x {height - top} pixels")
+    if width * height > J2K_MAX_TILES * tile_width * tile_height:
+        raise ValueError("more tiles than there may be")
+
+
 def half_resolution(dataset: pydicom.Dataset) -> npt.NDArray[Any] | None:
     """Decode lossless JPEG 2000 without its finest level: ceil(H / 2) x ceil(W / 2) unsigned stored values.
 
@@ -53,9 +68,10 @@ def half_resolution(dataset: pydicom.Dataset) -> npt.NDArray[Any] | None:
     if dataset.file_meta.TransferSyntaxUID != JPEG2000Lossless or dataset.get("PixelRepresentation") != 0:
         return None
     try:
+        check_claims(dataset)
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        precision = _j2k_precision(frame, dataset.Rows, dataset.Columns)
-        if precision is None or precision > dataset.BitsStored:
+        precision = frame[42] + 1  # the highest bit would mean signed
+        if precision > dataset.BitsStored or any(frame[16:24]) or any(frame[32:40]):  # an image or tiles with an offset
             return None
         image = Jpeg2KImagePlugin.Jpeg2KImageFile(BytesIO(frame))
         image.reduce = 1
@@ -92,16 +108,6 @@ def _lossless_size(source: bytes) -> tuple[int, int]:
         alone = marker in NO_LENGTH
         at += 1 if marker == 0xFF else 2 if alone else 2 + int.from_bytes(source[at + 2 : at + 4], "big")
     raise ValueError("no lossless frame header")
-
-
-def _j2k_precision(stream: bytes, rows: int, columns: int) -> int | None:
-    """Bits of the one unsigned component; None when the stream is something else or of another size."""
-    numbers = np.frombuffer(stream[8:40], dtype=">u4")  # Xsiz, Ysiz, offsets of the image, size and offsets of tiles
-    if stream[:4] != J2K_START or len(stream) < 43 or stream[40:42] != b"\0\1":
-        return None
-    plain = list(numbers[:4]) == [columns, rows, 0, 0] and list(numbers[6:8]) == [0, 0]
-    precision = stream[42] + 1  # the highest bit would mean signed
-    return precision if plain and precision <= 16 and stream[43:45] == b"\1\1" else None
 
 
 for _uid in DECODER_DEPENDENCIES:

@@ -32,7 +32,7 @@ COLOUR_SPREAD = 24  # grey values saved as colour JPEG differ by less between th
 COLOUR_SHARE = 0.01  # of the pixels: a coloured annotation may be there, a photograph may not
 LARGE = 3.0  # times the square: from here on the fast way, within one grey level of the exact one (three at hard edges)
 REDUCING_GAP = 2.9  # times the square that averaging whole boxes of pixels leaves for the triangle filter
-DRAFT_GAP = 1.4  # the same for JPEG decoded at 1/2 or 1/4 of its size
+DRAFT_GAP = 1.4  # the same for JPEG decoded at a part of its size; the features stay the same (see `s2d bench data`)
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)  # what Pillow raises on broken files
 
 Pixels = npt.NDArray[np.uint8]
@@ -58,10 +58,40 @@ def read_radiograph(source: bytes | Path, size: int, *, equalize: Equalize = "no
     name = str(source) if isinstance(source, Path) else "the file"
     try:
         data = _load(source)
-        pixels, image = _decode(data, size, equalize)
+        image = decode_file(data, size, equalize)
+        pixels = to_square(image, size)
     except RadiographError as error:
         raise RadiographError(f"{name} {error}", reason=error.reason) from error
     return Radiograph(pixels, image.view, image.warnings, image.meta)
+
+
+def decode_file(data: bytes, size: int, equalize: Equalize = "none") -> DisplayImage:
+    """The first half of reading: the stored values and what they mean. `size` tells which resolution is of use."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _read_picture(data, PngImagePlugin.PngImageFile, size)
+    if data.startswith(b"\xff\xd8\xff"):
+        return _read_picture(data, JpegImagePlugin.JpegImageFile, size)
+    return read_dicom(data, size, equalize)
+
+
+def to_square(image: DisplayImage, size: int) -> Pixels:
+    """The second half of reading: grey values, resized and centred on black."""
+    if max(image.shape) < LARGE * size:
+        return np.rint(fit_to_square(image.table[image.codes], size) * 255).astype(np.uint8)
+    return _shrink(image, size)
+
+
+def eight_bit(image: DisplayImage) -> Pixels:
+    """The grey values of a large picture, not yet resized."""
+    table = np.rint(image.table * 255).astype(np.uint8)
+    if np.array_equal(table, np.arange(256)):
+        same: Pixels = image.codes.astype(np.uint8, copy=False)
+        return same
+    grey = np.empty(image.codes.shape, dtype=np.uint8)
+    for start in range(0, len(grey), 16):  # few rows at a time stay in the cache
+        rows = slice(start, start + 16)
+        np.take(table, image.codes[rows], out=grey[rows], mode="clip")  # mode "raise" would copy `out`
+    return grey
 
 
 def fit_to_square(grey: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
@@ -89,6 +119,21 @@ def fit_box(box: Box, shape: tuple[int, int], size: int) -> Box:
         left + math.ceil(x_max * scale_x),
         top + math.ceil(y_max * scale_y),
     )
+
+
+def _shrink(image: DisplayImage, size: int) -> Pixels:
+    """Nearly what `fit_to_square` gives, in 8 bits: boxes of pixels are averaged before the filter."""
+    top, left, height, width = _placement(image.shape, size)
+    grey = Image.fromarray(eight_bit(image))
+    reduced = round(max(image.shape) / max(grey.size))  # what the decoder has done already
+    # A power of two: an odd box would turn the finest stripes, say of a grid, into coarser ones.
+    boxes = 2 ** max(0, math.floor(math.log2(max(grey.size) / (REDUCING_GAP * size))))
+    part = reduced * boxes
+    area = (0, 0, image.shape[1] / part, image.shape[0] / part)
+    resized = grey.reduce(boxes).resize((width, height), Image.Resampling.BILINEAR, box=area)
+    square = np.zeros((size, size), dtype=np.uint8)
+    square[top : top + height, left : left + width] = np.asarray(resized)
+    return square
 
 
 def _placement(shape: tuple[int, ...], size: int) -> tuple[int, int, int, int]:
@@ -120,44 +165,6 @@ def _check_bytes(count: int) -> None:
         raise RadiographError(f"has {count >> 20} MB; at most {MAX_BYTES >> 20} MB are read", reason="too_large")
 
 
-def _decode(data: bytes, size: int, equalize: Equalize) -> tuple[Pixels, DisplayImage]:
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        image = _read_picture(data, PngImagePlugin.PngImageFile, size)
-    elif data.startswith(b"\xff\xd8\xff"):
-        image = _read_picture(data, JpegImagePlugin.JpegImageFile, size)
-    else:
-        image = read_dicom(data, size, equalize)
-    if max(image.shape) < LARGE * size:
-        return np.rint(fit_to_square(image.table[image.codes], size) * 255).astype(np.uint8), image
-    return _shrink(image, size), image
-
-
-def _shrink(image: DisplayImage, size: int) -> Pixels:
-    """Nearly what `fit_to_square` gives, in 8 bits: boxes of pixels are averaged before the filter."""
-    top, left, height, width = _placement(image.shape, size)
-    grey = Image.fromarray(_eight_bit(image))
-    reduced = round(max(image.shape) / max(grey.size))  # what the decoder has done already
-    # A power of two: an odd box would turn the finest stripes, say of a grid, into coarser ones.
-    boxes = 2 ** max(0, math.floor(math.log2(max(grey.size) / (REDUCING_GAP * size))))
-    part = reduced * boxes
-    area = (0, 0, image.shape[1] / part, image.shape[0] / part)
-    resized = grey.reduce(boxes).resize((width, height), Image.Resampling.BILINEAR, box=area)
-    square = np.zeros((size, size), dtype=np.uint8)
-    square[top : top + height, left : left + width] = np.asarray(resized)
-    return square
-
-
-def _eight_bit(image: DisplayImage) -> Pixels:
-    table = np.rint(image.table * 255).astype(np.uint8)
-    if np.array_equal(table, np.arange(256)):
-        return image.codes.astype(np.uint8, copy=False)
-    grey = np.empty(image.codes.shape, dtype=np.uint8)
-    for start in range(0, len(grey), 16):  # few rows at a time stay in the cache
-        rows = slice(start, start + 16)
-        np.take(table, image.codes[rows], out=grey[rows], mode="clip")  # mode "raise" would copy `out`
-    return grey
-
-
 def _read_picture(data: bytes, plugin: Any, size: int) -> DisplayImage:
     try:
         image = plugin(BytesIO(data))  # not Image.open, whose bomb check warns through global state
@@ -183,11 +190,11 @@ def _read_picture(data: bytes, plugin: Any, size: int) -> DisplayImage:
 
 
 def _draft(image: Image.Image, size: int) -> None:
-    """Have a large grey JPEG decoded at 1/2 or 1/4 of its size, which leaves out the finest part of its transform."""
+    """Have a large grey JPEG decoded at 1/2, 1/4 or 1/8 of its size, without the finest part of its transform."""
     longer = max(image.size)
     if image.mode != "L" or longer < LARGE * size:
         return
-    for part in (4, 2):
+    for part in (8, 4, 2):
         if longer >= DRAFT_GAP * part * size:
             image.draft("L", (max(1, image.width // part), max(1, image.height // part)))
             return

@@ -183,12 +183,15 @@ def test_a_frame_that_is_not_what_the_object_says_is_refused(form: str, damage: 
     assert caught.value.reason == "truncated"
 
 
-def test_a_frame_that_claims_to_be_huge_is_refused_before_it_is_decoded() -> None:
-    frame = bytearray(lossless_jpeg(film()))
-    at = frame.index(b"\xff\xc3") + 5
-    frame[at : at + 4] = b"\xff\xff\xff\xff"
+@pytest.mark.parametrize(
+    "form, mark, offset", [("12-bit lossless JPEG", b"\xff\xc3", 5), ("JPEG 2000", b"\xff\x51", 6)], ids=str
+)
+def test_a_frame_that_claims_to_be_huge_is_refused_before_it_is_decoded(form: str, mark: bytes, offset: int) -> None:
+    pixels, frame, syntax = FRAMES[form]
+    at = frame.index(mark) + offset
+    huge = frame[:at] + b"\x7f" * 4 + frame[at + 4 :]
     with pytest.raises(RadiographError, match="cannot be decoded"):
-        read_radiograph(make_dicom(film(), bytes(frame), JPEGLosslessSV1), SIZE)
+        read_radiograph(make_dicom(pixels, huge, syntax), SIZE)
 
 
 SQUARES = {
