@@ -4,15 +4,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from components.preprocess.annotation_json import AnnotationJson
-from components.preprocess.deidentify import pseudonym_key
-from components.preprocess.dicom_folder import DicomFolder
-from components.preprocess.dicom_web import DicomWeb
-from components.preprocess.iu_xray import IuXray
-from components.preprocess.mimic_cxr import MimicCxr
-from components.preprocess.sections import Mode
+from components.preprocess.readers.annotation_json import AnnotationJson
+from components.preprocess.readers.deidentify import pseudonym_key
+from components.preprocess.readers.dicom_folder import DicomFolder
+from components.preprocess.readers.dicom_web import DicomWeb
+from components.preprocess.readers.iu_xray import IuXray
+from components.preprocess.readers.mimic_cxr import MimicCxr
+from components.preprocess.readers.sections import Mode
+from components.preprocess.readers.source_files import MARKER
 from components.preprocess.source import SOURCES, Source
-from components.preprocess.source_files import MARKER
 from components.shared.folder import Folder
 from model.errors import ConfigError, DataError
 

@@ -22,10 +22,10 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, RLELossless
 
-from components.preprocess import dicom_web
-from components.preprocess.dicom_folder import DicomFolder
-from components.preprocess.dicom_web import DicomWeb
-from components.preprocess.pseudonyms import Pseudonyms
+from components.preprocess.readers import dicom_web
+from components.preprocess.readers.dicom_folder import DicomFolder
+from components.preprocess.readers.dicom_web import DicomWeb
+from components.preprocess.readers.pseudonyms import Pseudonyms
 from components.preprocess.source import Exclusion, SourceImage, SourceStudy
 from model.errors import ConfigError, DataError, RadiographError, StoreDenied, StoreError, StoreUnreachable
 from model.radiograph import read_radiograph

@@ -10,7 +10,7 @@ from components.preprocess.phantom.grammar import PhantomReport, write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.shapes import ODD_SHAPES
 from components.preprocess.phantom.state import StudyState
-from components.preprocess.sections import SPELLINGS, Mode, split_sections
+from components.preprocess.readers.sections import SPELLINGS, Mode, split_sections
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.preprocess.annotation_json import AnnotationJson
-from components.preprocess.annotation_rows import iu_patient
+from components.preprocess.readers.annotation_json import AnnotationJson
+from components.preprocess.readers.annotation_rows import iu_patient
 from components.preprocess.source import Exclusion, SourceStudy
 from model.errors import DataError, RadiographError
 

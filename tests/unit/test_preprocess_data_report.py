@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from components.preprocess.data_report import Report
+from components.preprocess.data_report.counts import EXAMPLES, THUMBNAILS
+from components.preprocess.data_report.near_duplicates import near_duplicates
+from components.preprocess.data_report.plots import histogram, percent, quantile
 from components.preprocess.facts import StudyFacts, describe
-from components.preprocess.near_duplicates import near_duplicates
-from components.preprocess.plots import histogram, percent, quantile
-from components.preprocess.report_counts import EXAMPLES, THUMBNAILS
 from components.preprocess.source import Exclusion, SourceAbout
 from model.radiograph import encode_png
 from model.records import Split, Study

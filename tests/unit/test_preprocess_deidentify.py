@@ -21,11 +21,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from components.preprocess.deidentify import deidentify, pseudonym_key
-from components.preprocess.dicom_header import read_header
-from components.preprocess.jpeg_comments import without_comments
-from components.preprocess.pseudonyms import Pseudonyms
-from components.preprocess.scrub import REPORT_WORDS, Identity, fold, scrub
+from components.preprocess.readers.deidentify import deidentify, pseudonym_key
+from components.preprocess.readers.dicom_header import read_header
+from components.preprocess.readers.jpeg_comments import without_comments
+from components.preprocess.readers.pseudonyms import Pseudonyms
+from components.preprocess.readers.scrub import REPORT_WORDS, Identity, fold, scrub
 from model.errors import ConfigError, DataError, RadiographError
 from model.radiograph import read_radiograph
 

@@ -14,9 +14,9 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
-from components.preprocess.dicom_folder import DicomFolder
-from components.preprocess.dicom_header import taken_at, time_of, view_of
-from components.preprocess.pseudonyms import Pseudonyms
+from components.preprocess.readers.dicom_folder import DicomFolder
+from components.preprocess.readers.dicom_header import taken_at, time_of, view_of
+from components.preprocess.readers.pseudonyms import Pseudonyms
 from components.preprocess.source import Exclusion, SourceImage, SourceStudy
 from components.shared.storage import ObjectStore
 from model.errors import DataError, RadiographError

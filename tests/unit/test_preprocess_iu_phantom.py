@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.preprocess.annotation_json import AnnotationJson
-from components.preprocess.iu_xray import IuXray
 from components.preprocess.phantom.make import make_phantom
+from components.preprocess.readers.annotation_json import AnnotationJson
+from components.preprocess.readers.iu_xray import IuXray
 from components.preprocess.source import Source, SourceStudy
 
 

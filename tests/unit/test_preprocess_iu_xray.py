@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from components.preprocess.iu_xray import IuXray
-from components.preprocess.open_i import named_view
+from components.preprocess.readers.iu_xray import IuXray
+from components.preprocess.readers.open_i import named_view
 from components.preprocess.source import Exclusion, SourceStudy
 from model.errors import DataError, RadiographError
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import pytest
 
-from components.preprocess.mimic_cxr import MimicCxr
-from components.preprocess.mimic_reports import ARCHIVE
-from components.preprocess.mimic_tables import name_view
-from components.preprocess.reading import parse_time, read_csv
-from components.preprocess.sections import Mode, hand_lists
+from components.preprocess.readers.mimic_cxr import MimicCxr
+from components.preprocess.readers.mimic_reports import ARCHIVE
+from components.preprocess.readers.mimic_tables import name_view
+from components.preprocess.readers.reading import parse_time, read_csv
+from components.preprocess.readers.sections import Mode, hand_lists
 from components.preprocess.source import Exclusion, SourceStudy
 from components.shared.folder import Folder
 from components.shared.storage import ObjectStore

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.preprocess import radgraph_json
-from components.preprocess.radgraph_json import GraphError, PublishedGraphs, graph_of_section, index_entries
-from components.preprocess.sections import section_texts
+from components.preprocess.readers import radgraph_json
+from components.preprocess.readers.radgraph_json import GraphError, PublishedGraphs, graph_of_section, index_entries
+from components.preprocess.readers.sections import section_texts
 from components.shared.storage import ObjectStore
 from model.errors import DataError
 

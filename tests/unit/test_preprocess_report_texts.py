@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from components.preprocess.report_texts import Reports, ReportText, read_reports
+from components.preprocess.readers.report_texts import Reports, ReportText, read_reports
 from model.errors import ConfigError, DataError
 
 TEXT = "FINDINGS: Clear lungs.\nNo effusion.\n\nImpression: Normal.\n"

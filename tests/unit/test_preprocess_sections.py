@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.preprocess.sections import Mode, cut_report, hand_lists, section_texts, split_sections
+from components.preprocess.readers.sections import Mode, cut_report, hand_lists, section_texts, split_sections
 
 REPORT = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PORTABLE AP)

@@ -193,8 +193,8 @@ def test_too_much_damage_stops_the_step(tree: TreeWriter, environment: ObjectSto
         tree.add(study, study)
     tree.add(90, 90).unlink()
     with pytest.raises(DataError, match="1 of 11"):
-        run(request(tree.root, out_prefix="s3://s2d/damaged"))
-    assert not [name for name in environment.list("s3://s2d/damaged") if name.endswith("manifest.json")]
+        run(request(tree.root, out_prefix="s3://s2d/step-damaged"))
+    assert not [name for name in environment.list("s3://s2d/step-damaged") if name.endswith("manifest.json")]
 
 
 def test_data_may_lie_in_the_object_store(tree: TreeWriter, environment: ObjectStore) -> None:

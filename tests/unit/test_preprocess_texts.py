@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.preprocess.texts import decode, unwrap
+from components.preprocess.readers.texts import decode, unwrap
 
 
 @settings(max_examples=200, deadline=None)

@@ -46,7 +46,8 @@ def test_the_card_says_draft_phantom_and_what_was_lost():
     manifest = {
         "name": "s2d-align",
         "version": "0.1.0-00000000",
-        "synthetic": True, "use_agreement": "",
+        "synthetic": True,
+        "use_agreement": "",
         "trained_on": "phantom",
         "dataset_digest": "d",
         "preset": "tiny",

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.preprocess.report_texts import BadReport, ReportText, from_full_text
-from components.preprocess.texts import decode, unwrap
+from components.preprocess.readers.report_texts import BadReport, ReportText, from_full_text
+from components.preprocess.readers.texts import decode, unwrap
 from components.shared.folder import Folder
 from model.errors import DataError
 

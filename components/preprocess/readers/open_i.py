@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from components.preprocess.reading import BadRow, find_table, read_csv
+from components.preprocess.readers.reading import BadRow, find_table, read_csv
+from components.preprocess.readers.texts import decode, unwrap
 from components.preprocess.source import Exclusion, View
-from components.preprocess.texts import decode, unwrap
 from components.shared.folder import Folder
 
 REPORTS_TABLE = "indiana_reports.csv"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from components.preprocess.deidentify import deidentify
-from components.preprocess.dicom_header import Header
-from components.preprocess.pseudonyms import Pseudonyms
-from components.preprocess.report_texts import Reports, ReportText
-from components.preprocess.scrub import Identity, scrub
+from components.preprocess.readers.deidentify import deidentify
+from components.preprocess.readers.dicom_header import Header
+from components.preprocess.readers.pseudonyms import Pseudonyms
+from components.preprocess.readers.report_texts import Reports, ReportText
+from components.preprocess.readers.scrub import Identity, scrub
 from components.preprocess.source import Cause, Exclusion, SourceImage, SourceStudy
 from model.errors import RadiographError
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from components.preprocess.reading import BadRow, find_table, read_csv
-from components.preprocess.sections import Mode, section_texts
-from components.preprocess.texts import unwrap
+from components.preprocess.readers.reading import BadRow, find_table, read_csv
+from components.preprocess.readers.sections import Mode, section_texts
+from components.preprocess.readers.texts import unwrap
 from components.shared.folder import Folder
 from model.errors import ConfigError, DataError
 
@@ -83,7 +83,7 @@ def read_reports(root: str, reports: str) -> Reports:
 
     Raises DataError when the file or what it needs is missing, ConfigError when its kind is not known.
     """
-    from components.preprocess.fhir_reports import read_fhir
+    from components.preprocess.readers.fhir_reports import read_fhir
 
     folder, name = locate(root, reports)
     suffix = PurePosixPath(name.removesuffix(".gz")).suffix.lower()

@@ -23,11 +23,11 @@ from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 from tqdm import tqdm
 
-from components.preprocess.dicom_folder import LOCAL_APPROVAL, describe
-from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header, without_warnings
-from components.preprocess.dicom_studies import StudyJoin, hand_out
-from components.preprocess.pseudonyms import Pseudonyms
-from components.preprocess.report_texts import locate, read_reports
+from components.preprocess.readers.dicom_folder import LOCAL_APPROVAL, describe
+from components.preprocess.readers.dicom_header import HEADER_KEYWORDS, Header, read_header, without_warnings
+from components.preprocess.readers.dicom_studies import StudyJoin, hand_out
+from components.preprocess.readers.pseudonyms import Pseudonyms
+from components.preprocess.readers.report_texts import locate, read_reports
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
 from model.dicom import RADIOGRAPHY
 from model.errors import (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pydicom
 
-from components.preprocess.scrub import Identity
+from components.preprocess.readers.scrub import Identity
 from components.preprocess.source import View
 from model.dicom import LATERAL, RADIOGRAPHY
 

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from components.preprocess.plots import percent
+from components.preprocess.data_report.plots import percent
 from model.radiograph import decode_png
 
 JPEG_QUALITY = 85

@@ -24,9 +24,9 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from components.preprocess.dicom_header import date_of, text_of, view_of, without_warnings
-from components.preprocess.jpeg_comments import without_comments
-from components.preprocess.pseudonyms import Pseudonyms, pseudonym_key
+from components.preprocess.readers.dicom_header import date_of, text_of, view_of, without_warnings
+from components.preprocess.readers.jpeg_comments import without_comments
+from components.preprocess.readers.pseudonyms import Pseudonyms, pseudonym_key
 from model.dicom import CHEST, RADIOGRAPHY
 from model.errors import RadiographError
 

@@ -7,10 +7,10 @@ from html import escape
 
 import numpy as np
 
-from components.preprocess.near_duplicates import near_duplicates
-from components.preprocess.plots import bars, histogram, legend, quantile
-from components.preprocess.report_counts import IDS_SHOWN, Counts, Gallery, SplitCounts
-from components.preprocess.report_elements import STYLE, figure, number, share, table
+from components.preprocess.data_report.counts import IDS_SHOWN, Counts, Gallery, SplitCounts
+from components.preprocess.data_report.elements import STYLE, figure, number, share, table
+from components.preprocess.data_report.near_duplicates import near_duplicates
+from components.preprocess.data_report.plots import bars, histogram, legend, quantile
 from components.preprocess.source import SourceAbout
 from components.preprocess.suspicious import FLAGS
 from components.shared.labeler import LABELER

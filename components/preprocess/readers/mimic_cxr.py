@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from components.preprocess.mimic_reports import UnreadableReport, read_reports
-from components.preprocess.mimic_tables import (
+from components.preprocess.readers.mimic_reports import UnreadableReport, read_reports
+from components.preprocess.readers.mimic_tables import (
     LABEL_TABLE,
     METADATA_TABLE,
     SPLIT_TABLE,
@@ -26,12 +26,12 @@ from components.preprocess.mimic_tables import (
     read_tables,
     unpack_labels,
 )
-from components.preprocess.radgraph_json import GraphError, PublishedGraphs, graph_of_section, open_graphs
-from components.preprocess.reading import find_table
-from components.preprocess.sections import Mode, Sections, hand_lists, normal_lines, section_texts
+from components.preprocess.readers.radgraph_json import GraphError, PublishedGraphs, graph_of_section, open_graphs
+from components.preprocess.readers.reading import find_table
+from components.preprocess.readers.sections import Mode, Sections, hand_lists, normal_lines, section_texts
+from components.preprocess.readers.source_files import is_synthetic, read_image, read_truth
+from components.preprocess.readers.texts import decode
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
-from components.preprocess.source_files import is_synthetic, read_image, read_truth
-from components.preprocess.texts import decode
 from components.shared.agreement import PHYSIONET
 from components.shared.folder import Folder
 

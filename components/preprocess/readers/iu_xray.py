@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from components.preprocess.annotation_rows import ANNOTATION, read_annotation, splits_of_reports
-from components.preprocess.open_i import (
+from components.preprocess.readers.annotation_rows import ANNOTATION, read_annotation, splits_of_reports
+from components.preprocess.readers.open_i import (
     PROJECTIONS_TABLE,
     REPORTS_TABLE,
     OpenIReport,
@@ -20,9 +20,9 @@ from components.preprocess.open_i import (
     read_table_reports,
     read_xml_reports,
 )
-from components.preprocess.reading import find_table
+from components.preprocess.readers.reading import find_table
+from components.preprocess.readers.source_files import is_synthetic, read_image, read_truth
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
-from components.preprocess.source_files import is_synthetic, read_image, read_truth
 from components.shared.folder import Folder
 from model.errors import DataError
 from model.records import Split

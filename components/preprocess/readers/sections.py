@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from components.preprocess.texts import unwrap
+from components.preprocess.readers.texts import unwrap
 
 Mode = Literal["mimic_official", "strict_plus"]
 Span = tuple[int, int]  # [start, end) in characters of the report

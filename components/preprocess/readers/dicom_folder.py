@@ -19,13 +19,13 @@ from typing import Any, BinaryIO
 import pydicom
 from tqdm import tqdm
 
-from components.preprocess.deidentify import DEFLATED, METHOD
-from components.preprocess.dicom_header import HEADER_KEYWORDS, Header, read_header, text_of, without_warnings
-from components.preprocess.dicom_studies import StudyJoin, hand_out
-from components.preprocess.pseudonyms import Pseudonyms
-from components.preprocess.report_texts import SECTIONER, locate, read_reports
+from components.preprocess.readers.deidentify import DEFLATED, METHOD
+from components.preprocess.readers.dicom_header import HEADER_KEYWORDS, Header, read_header, text_of, without_warnings
+from components.preprocess.readers.dicom_studies import StudyJoin, hand_out
+from components.preprocess.readers.pseudonyms import Pseudonyms
+from components.preprocess.readers.report_texts import SECTIONER, locate, read_reports
+from components.preprocess.readers.source_files import is_synthetic, read_image, read_truth
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
-from components.preprocess.source_files import is_synthetic, read_image, read_truth
 from components.shared.folder import Folder
 from model.dicom import RADIOGRAPHY
 from model.errors import DataError

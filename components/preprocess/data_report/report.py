@@ -1,7 +1,7 @@
 """The data report: one HTML page that shows what a data set holds and what was left out of it, and why."""
 
-from components.preprocess.report_counts import Counts
-from components.preprocess.report_page import page
+from components.preprocess.data_report.counts import Counts
+from components.preprocess.data_report.page import page
 from components.preprocess.source import SourceAbout
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from components.preprocess.reading import BadRow, find_table, parse_time, read_csv
+from components.preprocess.readers.reading import BadRow, find_table, parse_time, read_csv
 from components.preprocess.source import Exclusion, View
 from components.shared.folder import Folder
 from model.errors import DataError

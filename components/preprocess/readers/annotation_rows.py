@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from components.preprocess.readers.texts import decode, unwrap
 from components.preprocess.source import Exclusion
-from components.preprocess.texts import decode, unwrap
 from components.shared.folder import Folder
 from model.errors import DataError
 from model.records import Split

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.preprocess.annotation_rows import ANNOTATION, Study, read_annotation, studies_of
+from components.preprocess.readers.annotation_rows import ANNOTATION, Study, read_annotation, studies_of
+from components.preprocess.readers.source_files import is_synthetic, read_image, read_truth
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
-from components.preprocess.source_files import is_synthetic, read_image, read_truth
 from components.shared.agreement import PHYSIONET
 from components.shared.folder import Folder
 from model.errors import DataError
