@@ -91,7 +91,7 @@ def to_dicom(film: Film, form: DicomForm) -> bytes:
     dataset.PixelData = stored.tobytes()
     dataset["PixelData"].VR = "OW"
     if form.transfer_syntax == JPEGLosslessSV1:  # pydicom writes the others itself
-        frame = imagecodecs.jpeg8_encode(stored, lossless=True, predictor=1, bitspersample=BITS)
+        frame = bytes(imagecodecs.jpeg8_encode(stored, lossless=True, predictor=1, bitspersample=BITS))
         dataset.file_meta.TransferSyntaxUID = JPEGLosslessSV1
         dataset.PixelData = encapsulate([frame])
         dataset["PixelData"].VR = "OB"

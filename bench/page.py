@@ -18,9 +18,9 @@ METHOD = """## How it was measured
   noise in every pixel, so that they compress about as clinical films do. JPEG: 8 bits, histogram equalised, quality 95,
   as MIMIC-CXR-JPG. DICOM: 12 of 16 bits, MONOCHROME1. Real films differ in size and noise, and the milliseconds with
   them.
-- Baseline for JPEG: Pillow, `convert("L")`, bicubic to the square. Baseline for DICOM: pydicom with the decoders it chooses
-  itself, once with its own functions for rescale and window and once in single precision with numpy; the faster of the
-  two counts.
+- Baseline for JPEG: Pillow, `convert("L")`, bicubic to the square. Baseline for DICOM: pydicom with the decoders it
+  chooses itself, once with its own functions for rescale and window and once in single precision with numpy; the
+  faster of the two counts.
 - Gate: the pixels equal those of a slow computation at full resolution within one grey level, or the features of the
   frozen vision encoder of preset `{preset}` have a cosine above .999. A ratio whose gate does not hold is void. Shards:
   pixels equal.

@@ -68,6 +68,6 @@ def exact_dicom(data: bytes, size: int) -> Pixels:
     return _exact(1 - np.clip(grey, 0, 1), size)
 
 
-def _exact(grey: npt.NDArray[np.floating[Any]], size: int) -> Pixels:
+def _exact(grey: npt.NDArray[Any], size: int) -> Pixels:
     square: Pixels = np.rint(255 * fit_to_square(grey.astype(np.float32), size)).astype(np.uint8)
     return square

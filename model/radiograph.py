@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from model.dicom import MAX_PIXELS, Codes, DisplayImage, Equalize, read_dicom
+from model.dicom import MAX_PIXELS, Codes, DisplayImage, read_dicom
 from model.errors import RadiographError
+from model.grey_scale import Equalize
 from model.png import decode_png, encode_png
 
 __all__ = ["Box", "Radiograph", "decode_png", "encode_png", "fit_box", "fit_mask", "fit_to_square", "read_radiograph"]
