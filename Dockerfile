@@ -15,7 +15,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/opt/s2d/r
     PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 COPY requirements.lock /opt/s2d/
 RUN useradd --uid 10001 --user-group --no-create-home s2d && install -d -o s2d /run/s2d && \
-    python3 -m pip install numpy pillow pydantic pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg PyYAML tqdm
+    python3 -m pip install numpy pillow pydantic pydicom pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg imagecodecs PyYAML tqdm
 COPY --from=wheel /wheels /opt/s2d/wheels
 RUN python3 -m pip install --no-deps /opt/s2d/wheels/*.whl
 # An empty folder: `python -m` puts the working directory first on the path.
@@ -24,7 +24,7 @@ WORKDIR /run/s2d
 # The pipeline names one image for all its steps: key phrases, evaluation and registration load the models themselves.
 FROM common AS step
 RUN python3 -m pip install torch transformers peft safetensors tokenizers radgraph "ray[train]" kfp kfp-kubernetes \
-    kubernetes minio pyarrow scipy click httpx "tritonclient[http]" aiohttp psutil
+    kubernetes minio pyarrow scipy click httpx dicomweb-client requests "tritonclient[http]" aiohttp psutil
 # In a cluster a training step creates a RayJob instead of starting Ray in its own pod.
 ENV S2D_RAY_MODE=kubernetes
 USER 10001

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-TOP_LEVEL = {"model", "components", "pipelines", "serving", "local"}
+TOP_LEVEL = {"model", "components", "pipelines", "serving", "local", "bench"}
 BEHIND_WALLS = {"kfp", "ray", "kubernetes", "kserve", "minio", "fastapi", "fhir", "hl7", "hl7apy", "highdicom"}
 
 

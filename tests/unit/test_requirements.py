@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-OURS = {"model", "components", "pipelines", "serving", "local", "s2d"}
+OURS = {"model", "components", "pipelines", "serving", "local", "bench", "s2d"}
 GIVEN_BY_TRITON = {"triton_python_backend_utils"}
 # Needed, but never imported by name: programs, plug-ins, and what another package loads when asked to.
 NOT_IMPORTED = {
