@@ -14,8 +14,9 @@ from components.shared.dataset_rows import Row, to_row, write_rows
 from components.shared.labeler import LABELER, label
 from components.shared.lineage import sha256_bytes
 from components.shared.scratch import scratch_folder
+from model.dicom import Equalize
 from model.errors import DataError, RadiographError
-from model.radiograph import Equalize, Pixels, decode_png, encode_png, fit_box, fit_mask, read_radiograph
+from model.radiograph import Pixels, decode_png, encode_png, fit_box, fit_mask, read_radiograph
 from model.records import ReferencePolicy, Region, Study
 
 ONE_FILE = 1 << 62  # a batch is never cut
@@ -88,7 +89,7 @@ class Converter:
             pixels,
             source_labels=told.source_labels,
             notes=told.notes,
-            reference_taken_at=reference and reference.taken_at,
+            reference_taken_at=reference.taken_at if reference else None,
         )
         return study, facts
 

@@ -16,14 +16,16 @@ from components.preprocess.plan import SHARES, Plan, PlannedBatch, Rules, make_p
 from components.preprocess.source import Exclusion, Source, SourceAbout
 from components.preprocess.staging import Staging
 from components.preprocess.workers import convert_all
-from components.shared.dataset import SCHEMA_VERSION, ExcludedStudy, write_dataset
+from components.shared.dataset import SCHEMA_VERSION, write_dataset
 from components.shared.dataset_rows import Row, from_row, read_rows
+from components.shared.excluded import ExcludedStudy
 from components.shared.lineage import git_commit, library_versions, sha256_json
 from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
 from model.config import Preset
+from model.dicom import Equalize
 from model.errors import DataError
-from model.radiograph import Equalize, decode_png
+from model.radiograph import decode_png
 from model.records import ReferencePolicy, Split, Study
 
 log = logging.getLogger(__name__)

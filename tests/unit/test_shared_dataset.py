@@ -17,13 +17,13 @@ import pytest
 
 from components.shared import dataset, dataset_rows
 from components.shared.dataset import (
-    ExcludedStudy,
     iter_studies,
     read_exclusions,
     read_manifest,
     read_studies,
     write_dataset,
 )
+from components.shared.excluded import ExcludedStudy
 from components.shared.storage import ObjectStore, join_uri
 from model.errors import DataError, ManifestError, PlatformError
 from model.records import OBSERVATIONS, KeyPhrase, Region, Study
