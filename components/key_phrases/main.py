@@ -8,8 +8,9 @@ from typing import Any
 
 from components.key_phrases.compose import COMPOSER, Policy, check_policy, compose
 from components.key_phrases.radgraph_extractor import RadGraphExtractor
-from components.shared.dataset import read_manifest, read_studies, write_dataset
-from components.shared.storage import ObjectStore
+from components.shared.dataset import EXCLUDED, read_exclusions, read_manifest, read_studies, write_dataset
+from components.shared.excluded import ExcludedStudy
+from components.shared.storage import ObjectStore, join_uri
 from model.records import Study
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def run(dataset_uri: str, out_prefix: str, policy: str) -> str:
     studies = read_studies(store, dataset_uri)
     enriched = add_phrases(studies, extractor, kept_polarities)
 
-    without_graph = len(studies) - len(enriched)
+    kept, left_out = {study.study_id for study in enriched}, read_exclusions(store, dataset_uri)
+    without_graph = [ExcludedStudy(s.study_id, "rule", "no_graph") for s in studies if s.study_id not in kept]
     empty = empty_shares(enriched)
     provenance: dict[str, Any] = {
         "dataset_digest": manifest.digest,
@@ -62,8 +64,12 @@ def run(dataset_uri: str, out_prefix: str, policy: str) -> str:
         enriched,
         source=manifest.source,
         config={**manifest.config, "key_phrases": provenance},
-        excluded={**manifest.excluded, "no_graph": manifest.excluded.get("no_graph", 0) + without_graph},
+        excluded=Counter(manifest.excluded) - Counter(each.reason for each in left_out),  # counted, but not listed
+        exclusions=[*left_out, *without_graph],
+        files={f.file: store.get_bytes(join_uri(dataset_uri, f.file)) for f in manifest.files if f.file != EXCLUDED},
         image_size=manifest.image_size,
+        use_agreement=manifest.use_agreement,
+        notes=manifest.notes,
     )
-    logger.info("key_phrases studies=%d no_graph=%d empty=%s uri=%s", len(enriched), without_graph, empty, uri)
+    logger.info("key_phrases studies=%d no_graph=%d empty=%s uri=%s", len(enriched), len(without_graph), empty, uri)
     return uri

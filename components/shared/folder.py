@@ -71,7 +71,7 @@ class Folder:
 
     @cached_property
     def _store(self) -> ObjectStore | None:
-        return ObjectStore.from_env() if self.root.startswith("s3://") else None
+        return ObjectStore.from_env().patient() if self.root.startswith("s3://") else None
 
     def __getstate__(self) -> dict[str, str]:
         return {"root": self.root}  # a connection does not travel to another process

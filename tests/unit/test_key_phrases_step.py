@@ -6,7 +6,8 @@ import pytest
 
 from components.key_phrases.__main__ import main
 from components.key_phrases.main import run
-from components.shared.dataset import read_manifest, read_studies, write_dataset
+from components.shared.dataset import read_exclusions, read_manifest, read_studies, write_dataset
+from components.shared.excluded import ExcludedStudy
 from components.shared.storage import ObjectStore
 from model.errors import ConfigError
 from model.records import Study
@@ -80,6 +81,20 @@ def test_a_graph_that_came_with_the_data_is_kept(store: ObjectStore, dataset_uri
     (study,) = read_studies(store, run(uri, "s3://s2d", "positive"))
     assert study.radgraph == published
     assert [phrase.text for phrase in study.key_phrases] == ["edema"]
+
+
+def test_what_was_left_out_before_and_what_binds_the_data_travel_on(store: ObjectStore, dataset_uri: str) -> None:
+    before = [ExcludedStudy("z", "problem", "no_report", "its file is missing")]
+    about = {"source": "t", "config": {}, "image_size": 224, "use_agreement": "Agreement A", "notes": {"odd": 1}}
+    studies = read_studies(store, dataset_uri)
+    files = {"data_report.html": b"<html>"}
+    uri = write_dataset(store, "s3://s2d", "travel", studies, exclusions=before, files=files, **about)  # type: ignore[arg-type]
+    uri = run(uri, "s3://s2d", "positive")
+    manifest = read_manifest(store, uri)
+    assert [(e.study_id, e.reason) for e in read_exclusions(store, uri)] == [("c", "no_graph"), ("z", "no_report")]
+    assert manifest.excluded == {"no_graph": 1, "no_report": 1}
+    assert (manifest.use_agreement, manifest.notes) == ("Agreement A", {"odd": 1})
+    assert store.get_bytes(f"{uri}/data_report.html") == b"<html>"
 
 
 def test_unknown_policy_is_refused_before_any_work(dataset_uri: str) -> None:
