@@ -157,11 +157,14 @@ def bench() -> None:
 @bench.command("data")
 @click.option("--repeats", default=7, show_default=True, help="Interleaved repetitions.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
-def bench_data(repeats: int, json_file: Path | None) -> None:
-    """Reading radiographs and finished shards, beside plain loops over the same files."""
-    from bench.data import run
+@click.option(
+    "--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about them here."
+)
+def bench_data_command(repeats: int, json_file: Path | None, page_file: Path | None) -> None:
+    """Reading radiographs and finished shards, beside plain loops over the same files; some minutes."""
+    from bench.data import bench_data
 
-    click.echo(run(repeats=repeats, json_file=json_file))
+    click.echo(bench_data(repeats=repeats, json_file=json_file, page_file=page_file))
 
 
 @cli.group(cls=InOrder)

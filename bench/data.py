@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from bench.cores import measure_cores
 from bench.disk_store import DiskStore
 from bench.films import FORMS, make_films, to_dicom, to_jpeg
 from bench.measure import Gate, Result, Row, conditions, interleave, one_core, to_json, to_table
@@ -41,7 +42,9 @@ def bench_data(
         json_file.write_text(to_json(result) + "\n", encoding="utf-8")
     if page_file:
         page_file.write_text(page(result), encoding="utf-8")
-    return to_table(result) + ("\n\nbusy: others used the machine when this began" if result.conditions["busy"] else "")
+    return "\n\n".join((to_table(result), *result.remarks)) + (
+        "\n\nbusy: others used the machine when this began" if result.conditions["busy"] else ""
+    )
 
 
 def run(preset: str = "tiny", repeats: int = 7, *, sizes: Sequence[int] = SIZES) -> Result:
@@ -54,7 +57,8 @@ def run(preset: str = "tiny", repeats: int = 7, *, sizes: Sequence[int] = SIZES)
             rows = tuple(tqdm(_rows(preset, repeats, sizes), "bench data", (2 + len(FORMS)) * len(sizes), unit="row"))
     finally:
         torch.set_num_threads(threads)
-    return Result("data", rows, (), conditions(load, preset=preset, repeats=repeats, films=FILMS))
+    about = conditions(load, preset=preset, repeats=repeats, films=FILMS)
+    return Result("data", rows, (), about, remarks=(measure_cores().line(),))
 
 
 def _rows(preset: str, repeats: int, sizes: Sequence[int]) -> Iterator[Row]:

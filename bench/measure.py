@@ -82,6 +82,7 @@ class Result:
     rows: tuple[Row, ...]
     missing: tuple[Missing, ...]
     conditions: dict[str, Any]  # machine, commit, load, settings
+    remarks: tuple[str, ...] = ()  # figures that are no comparison
 
 
 def interleave(functions: Mapping[str, Callable[[], int]], repeats: int) -> dict[str, tuple[float, ...]]:
@@ -153,7 +154,14 @@ def to_json(result: Result) -> str:
     ]
     missing = [asdict(each) for each in result.missing]
     return json.dumps(
-        {"bench": result.bench, "rows": rows, "missing": missing, "conditions": result.conditions}, indent=2
+        {
+            "bench": result.bench,
+            "rows": rows,
+            "missing": missing,
+            "remarks": result.remarks,
+            "conditions": result.conditions,
+        },
+        indent=2,
     )
 
 

@@ -55,6 +55,7 @@ def page(result: Result) -> str:
         HEAD,
         "## Figures\n" + state + to_table(result) + "\n\n" + where + "\n",
         "## Where the time goes\n" + _splits(result) + "\n",
+        "## All cores\n" + "\n".join(f"- {remark}." for remark in result.remarks) + "\n" if result.remarks else "",
         _missed(result),
         HOW,
         METHOD.format(repeats=about["repeats"], films=about["films"], preset=about["preset"]),
