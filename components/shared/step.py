@@ -4,6 +4,8 @@ import logging
 import sys
 from collections.abc import Callable
 
+from tqdm.contrib.logging import logging_redirect_tqdm
+
 from model.errors import S2DError
 
 
@@ -12,7 +14,8 @@ def run_step(step: Callable[[], str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries; the last one is reported
     try:
-        print(step())
+        with logging_redirect_tqdm():  # a line of the log above the bar, not behind it
+            print(step())
     except S2DError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from components.preprocess.readers.report_texts import Reports, ReportText, read_reports
+from components.preprocess.readers.report_text import ReportText
+from components.preprocess.readers.report_texts import Reports, read_reports
 from model.errors import ConfigError, DataError
 
 TEXT = "FINDINGS: Clear lungs.\nNo effusion.\n\nImpression: Normal.\n"
@@ -177,3 +178,14 @@ def test_broken_resources_are_counted_without_their_content(tmp_path: Path) -> N
 def test_what_is_no_json_at_all_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="neither JSON nor one JSON resource per line"):
         fhir(tmp_path, "a,b\n1,2\n")
+
+
+def test_the_table_may_be_named_from_the_root_or_from_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "export"
+    root.mkdir()
+    (root / "reports.csv").write_text("accession_number,report\nA1,FINDINGS: Clear.\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("reports.csv", "export/reports.csv", str(root / "reports.csv")):
+        assert len(read_reports("export", name).texts) == 1

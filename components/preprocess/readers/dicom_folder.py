@@ -23,7 +23,8 @@ from components.preprocess.readers.deidentify import DEFLATED, METHOD
 from components.preprocess.readers.dicom_header import HEADER_KEYWORDS, Header, read_header, text_of, without_warnings
 from components.preprocess.readers.dicom_studies import StudyJoin, hand_out
 from components.preprocess.readers.pseudonyms import Pseudonyms
-from components.preprocess.readers.report_texts import SECTIONER, locate, read_reports
+from components.preprocess.readers.report_text import SECTIONER
+from components.preprocess.readers.report_texts import locate, read_reports
 from components.preprocess.readers.source_files import is_synthetic, read_image, read_truth
 from components.preprocess.source import Exclusion, SourceAbout, SourceImage, SourceStudy
 from components.shared.folder import Folder

@@ -13,7 +13,8 @@ from typing import Any
 from components.preprocess.readers.deidentify import deidentify
 from components.preprocess.readers.dicom_header import Header
 from components.preprocess.readers.pseudonyms import Pseudonyms
-from components.preprocess.readers.report_texts import Reports, ReportText
+from components.preprocess.readers.report_text import ReportText
+from components.preprocess.readers.report_texts import Reports
 from components.preprocess.readers.scrub import Identity, scrub
 from components.preprocess.source import Cause, Exclusion, SourceImage, SourceStudy
 from model.errors import RadiographError

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.preprocess.readers.report_texts import BadReport, ReportText, from_full_text
+from components.preprocess.readers.report_text import BadReport, ReportText, from_full_text
 from components.preprocess.readers.texts import decode, unwrap
 from components.shared.folder import Folder
 from model.errors import DataError

@@ -12,38 +12,18 @@ left out by the rule no_findings; to use it, cut the text yourself and give the 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from components.preprocess.readers.fhir_reports import read_fhir
 from components.preprocess.readers.reading import BadRow, find_table, read_csv
-from components.preprocess.readers.sections import Mode, section_texts
+from components.preprocess.readers.report_text import BadReport, ReportText, from_full_text
 from components.preprocess.readers.texts import unwrap
 from components.shared.folder import Folder
 from model.errors import ConfigError, DataError
 
-SECTIONER: Mode = "strict_plus"
 KEYS = ("study_instance_uid", "accession_number")
 TEXTS = ("report", "findings")
 FHIR_SUFFIXES = (".json", ".ndjson", ".jsonl")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportText:
-    """One report. None: no such section; "": an empty one."""
-
-    study_uid: str = ""
-    accession: str = ""
-    patient_id: str = ""
-    findings: str | None = None
-    impression: str | None = None
-    indication: str | None = None
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BadReport:
-    """An entry that cannot be used. Says where it stands, and nothing that stands in it."""
-
-    detail: str
 
 
 @dataclass
@@ -83,8 +63,6 @@ def read_reports(root: str, reports: str) -> Reports:
 
     Raises DataError when the file or what it needs is missing, ConfigError when its kind is not known.
     """
-    from components.preprocess.readers.fhir_reports import read_fhir
-
     folder, name = locate(root, reports)
     suffix = PurePosixPath(name.removesuffix(".gz")).suffix.lower()
     if suffix != ".csv" and suffix not in FHIR_SUFFIXES:
@@ -98,26 +76,13 @@ def read_reports(root: str, reports: str) -> Reports:
 
 
 def locate(root: str, reports: str) -> tuple[Folder, str]:
-    """The folder and the name of the file with the reports; a table may lie there as .gz."""
+    """The folder and the name of the file with the reports, in `root` if it is there; a table may lie there as .gz."""
     folder, name = Folder(root), reports
-    if "://" in reports or reports.startswith("/") or not root:
+    is_inside = bool(root) and "://" not in reports and not reports.startswith(("/", ".."))
+    if not is_inside or (find_table(folder, name.removesuffix(".gz")) is None and Path(reports).is_file()):
         parent, _, name = reports.rpartition("/")
         folder = Folder(parent or ("/" if reports.startswith("/") else "."))
     return folder, find_table(folder, name.removesuffix(".gz")) or name
-
-
-def from_full_text(text: str, *, study_uid: str, accession: str, patient_id: str, notes: tuple[str, ...]) -> ReportText:
-    """Cut a full text. What has no header "Findings" is noted, since it will be left out for it."""
-    sections = section_texts(text, SECTIONER)
-    return ReportText(
-        study_uid=study_uid,
-        accession=accession,
-        patient_id=patient_id,
-        findings=sections.findings,
-        impression=sections.impression,
-        indication=sections.indication,
-        notes=notes if sections.findings is not None else (*notes, "report_without_findings_header"),
-    )
 
 
 def _read_table(folder: Folder, name: str) -> Iterator[ReportText | BadReport]:
