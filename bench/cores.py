@@ -33,8 +33,8 @@ class Cores:
         gain = self.all_cores_studies_s / self.one_process_studies_s
         return (
             f"converting {STUDIES} full-size JPEG studies to {SIZE} px, with all that a study needs:"
-            f" {self.one_process_studies_s:.1f} studies/s in one process, {self.all_cores_studies_s:.1f} through Ray Data"
-            f" on {self.cores} cores ({gain:.2f} times), whose time was {self.busy:.0%} busy"
+            f" {self.one_process_studies_s:.1f} studies/s in one process, {self.all_cores_studies_s:.1f}"
+            f" through Ray Data on {self.cores} cores ({gain:.2f} times), whose time was {self.busy:.0%} busy"
         )
 
 
