@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -20,36 +21,50 @@ from model.errors import PlatformError, S2DError
 
 log = logging.getLogger(__name__)
 
-FEW_STUDIES = 64  # up to here, starting Ray takes longer than reading
+WORTH_RAY_S = 20  # of work left: Ray takes about ten seconds to start, and then halves it on two cores
 OBJECT_STORE_BYTES = 100 << 20  # keys go in and a few words come out
 BLOCK_BYTES = 1 << 20  # Ray Data sets this much aside for a task's result, and runs fewer tasks when that is not there
 KILLED_TRIES = 3  # of a batch whose worker died
 
+Converted = tuple[int, list[Exclusion]]  # studies that were looked at, and those that could not be used
 EXCLUSIONS: TypeAdapter[list[Exclusion]] = TypeAdapter(list[Exclusion])
 
 
 def convert_all(converter: Converter, batches: Sequence[PlannedBatch], workers: int) -> Iterator[Exclusion]:
     """Convert every batch, in any order, and yield the studies that could not be used.
 
-    workers: processes; 0 takes all cores.  Raises what the first failed batch raised, PlatformError when Ray failed.
+    workers: processes; 0 takes all cores when there is enough to do.
+    Raises what the first failed batch raised, PlatformError when Ray failed.
     """
-    studies = sum(batch.studies for batch in batches)
-    here = studies <= FEW_STUDIES or (workers or len(os.sched_getaffinity(0))) == 1
-    results = _convert_here(converter, batches) if here else _convert_in_ray(converter, batches, workers)
-    with tqdm(total=studies, desc="radiographs", unit="study") as bar:
-        for done, exclusions in results:
+    with tqdm(total=sum(batch.studies for batch in batches), desc="radiographs", unit="study") as bar:
+        for done, exclusions in _convert(converter, batches, workers):
             bar.update(done)
             yield from exclusions
 
 
-def _convert_here(converter: Converter, batches: Sequence[PlannedBatch]) -> Iterator[tuple[int, list[Exclusion]]]:
+def _convert(converter: Converter, batches: Sequence[PlannedBatch], workers: int) -> Iterator[Converted]:
+    """In this process as long as the rest would be done before other processes paid off, then in those."""
+    if (workers or len(os.sched_getaffinity(0))) == 1:
+        yield from _convert_here(converter, batches)
+        return
+    done = 0
+    while done < len(batches) and not workers:
+        started = time.perf_counter()
+        yield from _convert_here(converter, batches[done : done + 1])
+        done += 1
+        seconds_left = (time.perf_counter() - started) * (len(batches) - done)
+        if seconds_left > WORTH_RAY_S and done > 1:  # the first batch pays for imports
+            break
+    if done < len(batches):
+        yield from _convert_in_ray(converter, batches[done:], workers)
+
+
+def _convert_here(converter: Converter, batches: Sequence[PlannedBatch]) -> Iterator[Converted]:
     for batch in batches:
         yield batch.studies, converter.convert(batch.digest)
 
 
-def _convert_in_ray(
-    converter: Converter, batches: Sequence[PlannedBatch], workers: int
-) -> Iterator[tuple[int, list[Exclusion]]]:
+def _convert_in_ray(converter: Converter, batches: Sequence[PlannedBatch], workers: int) -> Iterator[Converted]:
     with _ray(workers):
         import ray
         from ray.util.annotations import RayDeprecationWarning
