@@ -19,8 +19,6 @@ from components.preprocess.source import Exclusion
 from model import errors
 from model.errors import PlatformError, S2DError
 
-log = logging.getLogger(__name__)
-
 WORTH_RAY_S = 20  # of work left: Ray takes about ten seconds to start, and then halves it on two cores
 OBJECT_STORE_BYTES = 100 << 20  # keys go in and a few words come out
 BLOCK_BYTES = 1 << 20  # Ray Data sets this much aside for a task's result, and runs fewer tasks when that is not there
