@@ -53,7 +53,7 @@ def pag(
     """Train S2D-Align in three stages, compare it with its controls, and serve it as a draft writer.
 
     Args:
-        data_root: Folder or s3:// prefix of films and reports; its layout is recognised. Changed data needs a new one.
+        data_root: Prepared data set, or films and reports in a layout that is recognised. Changed data needs a new one.
         deploy_target: Where the model is served. "kserve" on a cluster, "triton" on one machine.
         keyphrase_policy: Which findings become key phrases. "positive" (as the paper), "positive+uncertain" or "all".
         model_preset: Sizes and pretrained parts of the model. "paper", or "tiny" for a machine without a GPU.

@@ -54,7 +54,7 @@ def run(dataset_uri: str, out_prefix: str, policy: str) -> str:
         "checkpoint_digest": extractor.digest,
         "composer": COMPOSER,
         "policy": policy,
-        "published_graphs": sum(study.radgraph is not None for study in studies),
+        "given_graphs": sum(study.radgraph is not None for study in studies),
         "empty_phrase_sets": empty,
     }
     uri = write_dataset(

@@ -23,7 +23,7 @@ def preprocess(
     """Read radiographs and reports, write them as one verified data set, and return its address.
 
     Args:
-        data_root: Folder, s3:// prefix, or address of a DICOMweb server that holds the radiographs and reports.
+        data_root: Prepared data set, or folder, s3:// prefix or DICOMweb address with radiographs and reports.
         out_prefix: Bucket and prefix below which data sets are kept.
         dataset: The data set, for the lineage.
         data_report: Counts, exclusions, prevalence and examples of the data set.

@@ -8,8 +8,9 @@ from components.preprocess.prepare import PrepareSettings, prepare
 from components.preprocess.references import default_policy
 from components.preprocess.sources import SourceOptions, open_source
 from components.shared.agreement import check_destination
-from components.shared.storage import ObjectStore, split_uri
-from model.config import load_preset
+from components.shared.dataset import read_manifest
+from components.shared.storage import ObjectStore, join_uri, split_uri
+from model.config import Preset, load_preset
 from model.errors import ConfigError
 from model.radiograph import Equalize
 from model.records import ReferencePolicy
@@ -39,8 +40,11 @@ class Request:
 
 
 def run(request: Request) -> str:
-    """Write the data set below `out_prefix` and return its address."""
+    """Write the data set below `out_prefix` and return its address; a root that is a data set already is returned."""
     preset = load_preset(request.preset)
+    store = ObjectStore.from_env()
+    if request.root.startswith("s3://") and store.exists(join_uri(request.root, "manifest.json")):
+        return _finished(store, request.root, preset)
     options = SourceOptions(
         radgraph=request.radgraph,
         sectioner=request.sectioner,
@@ -48,7 +52,6 @@ def run(request: Request) -> str:
         deidentified=request.deidentified,
     )
     source = open_source(request.source, request.root, options)
-    store = ObjectStore.from_env()
     store.check(split_uri(request.out_prefix)[0])
     about = source.about()
     check_destination(store, request.out_prefix, about.use_agreement, request.acknowledge)
@@ -65,6 +68,18 @@ def run(request: Request) -> str:
     )
     uri = prepare(source, store, settings)
     log.info("preprocess source=%s policy=%s uri=%s", about.name, policy, uri)
+    return uri
+
+
+def _finished(store: ObjectStore, uri: str, preset: Preset) -> str:
+    """A data set that somebody prepared before, if it fits the preset."""
+    manifest = read_manifest(store, uri)
+    if manifest.image_size != preset.image_size:
+        raise ConfigError(
+            f"{uri} has images of {manifest.image_size} px, preset {preset.name} reads {preset.image_size};"
+            f" prepare the source again with --preset {preset.name}"
+        )
+    log.info("preprocess uri=%s state=prepared", uri)
     return uri
 
 

@@ -1,6 +1,7 @@
 """What several unit tests share: an S3 server inside the test process, and a small model without trained weights."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -20,6 +21,7 @@ def s3_endpoint() -> Iterator[str]:
     """A moto server on a free port of the loopback. It checks no credentials; tests/contract does, with SeaweedFS."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # its line per request would be in what the steps say
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -231,3 +231,17 @@ def test_the_command_line_prints_the_address_or_one_line(tree: TreeWriter, envir
     assert done.exit_code == 0 and done.stdout.startswith("s3://s2d/cli/datasets/mimic-cxr/")
     failed = CliRunner().invoke(prepare, ["--source", "mimic-cxr", *arguments, "/no/such"])
     assert failed.exit_code == 2 and failed.stderr.splitlines()[-1].startswith("error: /no/such")
+
+
+def test_a_prepared_data_set_is_taken_as_it_is(environment: ObjectStore, tree: TreeWriter) -> None:
+    tree.add(1, 1)
+    uri = run(request(tree.root))
+    assert run(Request(source="", root=uri, out_prefix="s3://s2d/elsewhere")) == uri
+    assert environment.list("s3://s2d/elsewhere") == []
+
+
+def test_a_prepared_data_set_of_another_image_size_is_refused(environment: ObjectStore, tree: TreeWriter) -> None:
+    tree.add(1, 1)
+    uri = run(request(tree.root))
+    with pytest.raises(ConfigError, match="224 px, preset paper reads 518"):
+        run(Request(source="", root=uri, out_prefix="s3://s2d/elsewhere", preset="paper"))
