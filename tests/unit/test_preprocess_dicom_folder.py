@@ -115,6 +115,19 @@ def test_all_studies_of_a_patient_come_together(export: Export) -> None:
         assert patients == sorted(patients) and len(set(patients)) == 3
 
 
+@pytest.mark.parametrize(
+    "header", [{"BodyPartExamined": "HAND"}, {"PresentationIntentType": "FOR PROCESSING"}], ids=["hand", "raw data"]
+)
+def test_a_radiograph_of_something_else_is_left_out_and_is_no_damage(export: Export, header: dict[str, str]) -> None:
+    export.image("a.dcm", "1.1")
+    export.image("b.dcm", "1.2", **header)
+    export.image("c.dcm", "1.1", number=2, ViewPosition="AP", **header)
+    export.report("1.1")
+    studies, excluded = export.read()
+    assert [image.view for image in studies["A1.1"].images] == ["PA"]
+    assert (excluded["A1.2"].reason, excluded["A1.2"].cause) == ("not_a_radiograph", "rule")
+
+
 def test_other_files_are_skipped_and_counted(export: Export, caplog: pytest.LogCaptureFixture) -> None:
     export.image("a.dcm", "1.1")
     export.image("b.dcm", "1.2", Modality="CT")

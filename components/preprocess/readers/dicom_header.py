@@ -13,7 +13,7 @@ import pydicom
 
 from components.preprocess.readers.scrub import Identity
 from components.preprocess.source import View
-from model.dicom import LATERAL, RADIOGRAPHY
+from model.dicom import CHEST, LATERAL, RADIOGRAPHY
 
 MOMENTS = (("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime"), ("StudyDate", "StudyTime"))
 NAMES = (
@@ -25,6 +25,7 @@ IDS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "StudyID", "AdmissionI
 HEADER_KEYWORDS = (
     *("Modality", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "IssuerOfPatientID"),
     *("ViewPosition", "ViewCodeSequence", "BurnedInAnnotation", "SpecificCharacterSet"),
+    *("BodyPartExamined", "PresentationIntentType"),
     *(keyword for moment in MOMENTS for keyword in moment),
     *NAMES,
     *IDS,
@@ -52,6 +53,7 @@ class Header(NamedTuple):
     accession: str
     image_uid: str
     modality: str
+    is_chest: bool  # no other part of the body is named, and the picture is meant to be looked at
     view: View
     taken_at: datetime | None
     burned_in: bool
@@ -59,7 +61,8 @@ class Header(NamedTuple):
 
     @property
     def is_radiograph(self) -> bool:
-        return self.modality in RADIOGRAPHY
+        """An export of an archive holds hands and raw detector data too; they are nobody's damage."""
+        return self.modality in RADIOGRAPHY and self.is_chest
 
 
 def read_header(dataset: pydicom.Dataset, path: str) -> Header:
@@ -72,11 +75,18 @@ def read_header(dataset: pydicom.Dataset, path: str) -> Header:
         accession=text_of(dataset, "AccessionNumber"),
         image_uid=text_of(dataset, "SOPInstanceUID"),
         modality=text_of(dataset, "Modality").upper(),
+        is_chest=_is_chest(dataset),
         view=view_of(dataset),
         taken_at=taken_at(dataset),
         burned_in=text_of(dataset, "BurnedInAnnotation").upper() == "YES",
         identity=_shared(_texts(dataset, NAMES), _texts(dataset, IDS)),
     )
+
+
+def _is_chest(dataset: pydicom.Dataset) -> bool:
+    body_part = text_of(dataset, "BodyPartExamined").upper()
+    is_raw = "PROCESSING" in text_of(dataset, "PresentationIntentType").upper()
+    return not is_raw and (not body_part or any(word in body_part for word in CHEST))
 
 
 def view_of(dataset: pydicom.Dataset) -> View:
