@@ -74,7 +74,9 @@ class StudyJoin:
         texts = self.reports.find(headers[0].study_uid, _accession(headers))
         radiographs = [header for header in headers if header.is_radiograph]
         if not radiographs:
-            return Exclusion(study_id=study_id, reason="not_a_radiograph", detail="no CR, DX or RG image of a chest", cause="rule")
+            return Exclusion(
+                study_id=study_id, reason="not_a_radiograph", detail="no CR, DX or RG image of a chest", cause="rule"
+            )
         shown = [header for header in radiographs if not (header.burned_in and self.pseudonyms)]
         if not shown:
             return Exclusion(
