@@ -24,6 +24,7 @@ from model.s2d_align import S2DAlign
 pytestmark = pytest.mark.e2e
 
 RUN, EPOCHS, LIMIT_S = "s3://s2d/runs/worker-loss", 5, 300
+AGREEMENT = "an agreement that binds these images"
 
 
 def make_dataset(store: ObjectStore) -> str:
@@ -42,7 +43,8 @@ def make_dataset(store: ObjectStore) -> str:
         )
         for i in range(208)
     ]
-    return write_dataset(store, "s3://s2d", "noise", studies, source="test", config={}, excluded={}, image_size=224)
+    about = {"source": "test", "config": {}, "image_size": 224, "use_agreement": AGREEMENT}
+    return write_dataset(store, "s3://s2d", "noise", studies, **about)  # type: ignore[arg-type]
 
 
 def make_parent(store: ObjectStore, folder: Path) -> str:
@@ -114,3 +116,4 @@ def test_a_killed_worker_costs_an_epoch_not_the_run(object_store_environment: di
     manifest = CheckpointManifest.model_validate_json(store.get_bytes(join_uri(RUN, "stage2", checkpoint.MANIFEST)))
     assert [row["epoch"] for row in manifest.history] == list(range(1, EPOCHS + 1))
     assert manifest.history[-1]["train_loss"] < manifest.history[0]["train_loss"]
+    assert manifest.use_agreement == AGREEMENT  # what binds the data binds the weights

@@ -41,9 +41,11 @@ def test_an_evaluation_without_a_control_is_no_evaluation():
         lost_controls(evaluation)
 
 
-def test_the_card_says_draft_phantom_and_what_was_lost():
-    lost = ["the best constant report reaches more"]
-    manifest = {
+LOST = ["the best constant report reaches more"]
+
+
+def about_version(**values):
+    return {
         "name": "s2d-align",
         "version": "0.1.0-00000000",
         "synthetic": True,
@@ -56,8 +58,17 @@ def test_the_card_says_draft_phantom_and_what_was_lost():
         "checkpoint_uri": "s3://b/c",
         "created_at": "2026-01-01",
         "libraries": {"torch": "2"},
-        "gate": {"passed": False, "lost": lost},
+        "gate": {"passed": False, "lost": LOST},
+        **values,
     }
-    card = model_card(manifest, table())
-    for expected in ("draft", "synthetic phantoms", "not passed", lost[0], "not validated", "0.760 [0.740, 0.780]"):
+
+
+def test_the_card_says_draft_phantom_and_what_was_lost():
+    card = model_card(about_version(), table())
+    for expected in ("draft", "synthetic phantoms", "not passed", LOST[0], "not validated", "0.760 [0.740, 0.780]"):
         assert expected in card
+
+
+def test_the_card_names_the_agreement_that_binds_the_weights():
+    assert "under: Agreement A" in model_card(about_version(synthetic=False, use_agreement="Agreement A"), table())
+    assert "agreement" not in model_card(about_version(), table())
