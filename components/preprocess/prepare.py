@@ -148,8 +148,8 @@ class _Writer:
             staging=join_uri(self._staging.uri, "shards"),
         )
 
-    def _guard(self) -> dict[str, int]:
-        """Stop when something leaks; return the counts of references for the manifest."""
+    def _guard(self) -> dict[str, float]:
+        """Stop when something leaks; return counts and shares of the references for the manifest."""
         guard, counts = LeakGuard(), Counter[str](studies=0, with_reference=0, of_the_future=0, of_the_same_day=0)
         for batch in self._plan.batches:
             for facts in self._facts(batch):
@@ -159,7 +159,10 @@ class _Writer:
                 counts["of_the_future"] += facts.reference_is_future
                 counts["of_the_same_day"] += facts.reference_same_day
         guard.check()
-        return dict(counts)
+        if guard.identical_images:
+            self._plan.notes["identical_image"] = guard.identical_images
+        kinds = [kind for kind in counts if kind != "studies"]
+        return counts | {f"share_{kind}": round(counts[kind] / max(counts["studies"], 1), 4) for kind in kinds}
 
     def _facts(self, batch: PlannedBatch) -> list[StudyFacts]:
         summary = self._staging.summary(batch.digest)

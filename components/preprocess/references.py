@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from model.records import ReferencePolicy
 
@@ -43,18 +42,6 @@ def choose_references(
     for report in sorted(reports, key=lambda report: report.study_id):
         by_patient[report.patient_id].append(report)
     return {report.study_id: _choose(report, by_patient[report.patient_id], policy, seed) for report in reports}
-
-
-def describe(reports: Sequence[DatedReport], references: dict[str, DatedReport | None]) -> dict[str, Any]:
-    """Counts for the manifest: studies with a reference, and how many references are of the future or the same day."""
-    pairs = [(report, found) for report in reports if (found := references[report.study_id])]
-    dated = [(target.taken_at, found.taken_at) for target, found in pairs if target.taken_at and found.taken_at]
-    return {
-        "studies": len(reports),
-        "with_reference": len(pairs),
-        "of_the_future": sum(other > taken_at for taken_at, other in dated),
-        "of_the_same_day": sum(other.date() == taken_at.date() for taken_at, other in dated),
-    }
 
 
 def _choose(

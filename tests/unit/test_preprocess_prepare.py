@@ -95,7 +95,8 @@ def test_what_is_told_and_what_is_read_of_it_is_in_the_data_set(store: ObjectSto
     manifest = read_manifest(store, uri)
     assert manifest.use_agreement == "A licence" and manifest.source == "fake" and manifest.config["a"] == 1
     assert manifest.counts == {"train": 4, "validate": 4, "test": 4}
-    assert manifest.config["references"]["with_reference"] == 6
+    references = manifest.config["references"]
+    assert (references["studies"], references["with_reference"], references["share_with_reference"]) == (12, 6, 0.5)
     assert [file.file for file in manifest.files] == ["data_report.html"]
     assert b"fake" in store.get_bytes(join_uri(uri, "data_report.html"))
     assert store.list("s3://s2d/all/staging") == []
@@ -135,6 +136,11 @@ def test_a_leak_between_splits_stops(store: ObjectStore) -> None:
     with pytest.raises(DataError, match="one image in two splits"):
         make(FakeSource(images={"0": picture(2)}), store, "leak")
     assert store.list("s3://s2d/leak/datasets") == []
+
+
+def test_one_image_twice_in_one_split_is_counted(store: ObjectStore) -> None:
+    uri = make(FakeSource(images={"0": picture(1)}), store, "twice-shown")
+    assert read_manifest(store, uri).notes == {"identical_image": 1}
 
 
 def test_drawn_splits_are_written_down(store: ObjectStore) -> None:

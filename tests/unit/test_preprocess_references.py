@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.preprocess.references import DatedReport, choose_references, default_policy, describe
+from components.preprocess.references import DatedReport, choose_references, default_policy
 from model.records import ReferencePolicy
 
 START = datetime(2150, 1, 1, 8)
@@ -54,13 +54,6 @@ def test_no_study_is_its_own_reference_nor_takes_another_patients(
 def test_these_policies_take_nothing_of_the_patient(policy: ReferencePolicy) -> None:
     found = [dated("1", "a", 0), dated("2", "a", 1)]
     assert choose_references(found, policy) == {"1": None, "2": None}
-
-
-def test_shares_of_the_future_and_of_the_same_day() -> None:
-    found = [dated("1", "a", 0), dated("2", "a", 5), dated("3", "b", 0), dated("4", "b", 100), dated("5", "c", None)]
-    counts = describe(found, choose_references(found, "nearest"))
-    # 1 takes 2 and 2 takes 1, on one day; 3 takes 4, days later; 4 takes 3; 5 is alone.
-    assert counts == {"studies": 5, "with_reference": 4, "of_the_future": 2, "of_the_same_day": 2}
 
 
 @pytest.mark.parametrize(
