@@ -11,6 +11,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -170,7 +171,6 @@ def _wait(archive: Archive, process: "subprocess.Popen[bytes]", log: Path) -> No
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("S2D_DICOMWEB_USER", USER)
     monkeypatch.setenv("S2D_DICOMWEB_PASSWORD", PASSWORD)
-    dicom_web._local.__dict__.clear()  # connections remember the credentials they were made with
 
 
 def sources(archive: Archive, folder: Path, key: bytes | None) -> tuple[DicomWeb, DicomFolder]:
@@ -218,7 +218,7 @@ def test_a_server_that_limits_its_answers_is_asked_for_the_rest(
             first = (offset or 0) if obeys_offset else 0
             return [{"0020000D": {"vr": "UI", "Value": [uid]}} for uid in has[first : first + 2]]
 
-    monkeypatch.setattr(dicom_web, "_client", lambda url: Limited())
+    monkeypatch.setattr(dicom_web, "_client", lambda url: nullcontext(Limited()))
     found = DicomWeb("http://127.0.0.1/x", "reports.csv", None)._search()
     assert found == ({"1.0", "1.1", "1.2", "1.3", "1.4"} if obeys_offset else {"1.0", "1.1"})
 

@@ -6,10 +6,10 @@ and `S2D_DICOMWEB_PASSWORD`, or `S2D_DICOMWEB_TOKEN` for a bearer token; every p
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -55,7 +55,6 @@ for name in ("dicomweb_client", "urllib3.connectionpool"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 Answer = TypeVar("Answer")
-_local = threading.local()  # a session is not made for several threads
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,8 @@ class DicomWeb:
 
     def _ask_once(self, question: Callable[[DICOMwebClient], Answer]) -> Answer:
         try:
-            return question(_client(self.root))
+            with _client(self.root) as client:
+                return question(client)
         except requests.HTTPError as error:
             status = error.response.status_code
             raise (_Busy(f"status {status}") if status in BUSY else self._refusal(status)) from None
@@ -198,16 +198,21 @@ class _Busy(Exception):
     """The server did not answer; asking again may help."""
 
 
-def _client(url: str) -> DICOMwebClient:
-    """This thread's connection to the server."""
-    clients: dict[str, DICOMwebClient] = _local.__dict__.setdefault("clients", {})
-    if url not in clients:
-        session = requests.Session()
+@contextmanager
+def _client(url: str) -> Iterator[DICOMwebClient]:
+    """A connection for one question: nobody would know when to close one that is kept, and an image takes longer."""
+    with ExitStack() as stack:
+
+        def close_later(response: requests.Response, **_: Any) -> None:
+            """The client leaves an empty answer open, and a session closes only connections that came back to it."""
+            stack.callback(response.close)
+
+        session = stack.enter_context(requests.Session())
         _authorise(session, os.environ)
         client = DICOMwebClient(url.rstrip("/"), session=session, timeout=TIMEOUT_S, callback=_check_size)
         client.set_http_retry_params(retry=False)  # it would not repeat a broken connection, so `_ask` does both
-        clients[url] = client
-    return clients[url]
+        session.hooks["response"].insert(0, close_later)
+        yield client
 
 
 def _authorise(session: requests.Session, environment: Mapping[str, str]) -> None:
