@@ -58,7 +58,7 @@ def run(preset: str = "tiny", repeats: int = 7, *, sizes: Sequence[int] = SIZES)
     finally:
         torch.set_num_threads(threads)
     about = conditions(load, preset=preset, repeats=repeats, films=FILMS)
-    return Result("data", rows, (), about, remarks=(measure_cores().line(),))
+    return Result("data", rows, about, remarks=(measure_cores().line(),))
 
 
 def _rows(preset: str, repeats: int, sizes: Sequence[int]) -> Iterator[Row]:

@@ -67,20 +67,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A comparison that could not be made here, and why."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Result:
     """One run of one bench."""
 
     bench: str
     rows: tuple[Row, ...]
-    missing: tuple[Missing, ...]
     conditions: dict[str, Any]  # machine, commit, load, settings
     remarks: tuple[str, ...] = ()  # figures that are no comparison
 
@@ -152,12 +143,10 @@ def to_json(result: Result) -> str:
     rows = [
         asdict(row) | {"ratio": asdict(row.ratio) if row.ratio else None, "verdict": row.verdict} for row in result.rows
     ]
-    missing = [asdict(each) for each in result.missing]
     return json.dumps(
         {
             "bench": result.bench,
             "rows": rows,
-            "missing": missing,
             "remarks": result.remarks,
             "conditions": result.conditions,
         },
@@ -172,7 +161,6 @@ def to_table(result: Result) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [_table_row(row) for row in result.rows]
-    lines += [f"| {each.name} | | | | | not measured: {each.reason} | | |" for each in result.missing]
     return "\n".join(lines)
 
 

@@ -19,6 +19,8 @@ SOURCES = ("mimic-cxr", "mimic-cxr-jpg", "iu-xray", "annotation-json", "dicom-fo
 # "": no table and no header names a view.
 View = Literal["PA", "AP", "FRONTAL", "LATERAL", ""]
 
+MARKER = "SYNTHETIC"  # the file at the root of every phantom: its settings as JSON, written last
+
 # Why a study is left out. A rule leaves it out of every data set made this way; a problem is damage that somebody can
 # mend, and counts against --max-excluded.
 Cause = Literal["rule", "problem"]

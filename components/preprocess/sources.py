@@ -11,8 +11,7 @@ from components.preprocess.readers.dicom_web import DicomWeb
 from components.preprocess.readers.iu_xray import IuXray
 from components.preprocess.readers.mimic_cxr import MimicCxr
 from components.preprocess.readers.sections import Mode
-from components.preprocess.readers.source_files import MARKER
-from components.preprocess.source import SOURCES, Source
+from components.preprocess.source import MARKER, SOURCES, Source
 from components.shared.folder import Folder
 from model.errors import ConfigError, DataError
 

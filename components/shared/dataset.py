@@ -151,7 +151,7 @@ def _removed(store: ObjectStore, staging: str) -> Iterator[None]:
     """Remove `staging` in the end. After a failure without waiting: the store may be what failed."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # also a kill by the keyboard: nobody would look for these objects; it goes on upwards
         with suppress(StoreError):
             replace(store, patience_s=0.0).remove_tree(staging)
         raise

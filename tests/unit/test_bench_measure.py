@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.data import pixel_gate
-from bench.measure import Gate, Missing, Result, Row, interleave, speed_ratio, to_json, to_table
+from bench.measure import Gate, Result, Row, interleave, speed_ratio, to_json, to_table
 from bench.page import page
 from model.errors import ConfigError
 
@@ -29,7 +29,7 @@ def row(gate: Gate = HELD, target: float | None = 2.0, name: str = "read") -> Ro
 
 
 def result(*rows: Row, busy: bool = False) -> Result:
-    return Result("data", rows, (Missing("dicom_other", "no encoder is here"),), ABOUT | {"busy": busy})
+    return Result("data", rows, ABOUT | {"busy": busy})
 
 
 def test_functions_take_turns_and_the_first_round_does_not_count() -> None:
@@ -94,10 +94,9 @@ def test_a_number_without_its_gate_is_void_and_printed_so() -> None:
     assert stored["ratio"] is None and stored["verdict"] == "void"
 
 
-def test_the_table_says_ratio_interval_target_and_what_is_missing() -> None:
+def test_the_table_says_ratio_interval_and_target() -> None:
     table = to_table(result(row()))
     assert "| 3.00 [" in table and ">= 2: met" in table
-    assert "dicom_other" in table and "not measured: no encoder is here" in table
 
 
 def test_the_page_names_what_was_not_reached_and_a_busy_machine() -> None:

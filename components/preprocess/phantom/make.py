@@ -26,11 +26,11 @@ from components.preprocess.phantom.state import GENERATOR
 from components.preprocess.phantom.storage import MASK_SCALE
 from components.preprocess.phantom.study import build_study
 from components.preprocess.phantom.truth import truth_record
+from components.preprocess.source import MARKER
 from model.errors import ConfigError, DataError, PlatformError
 
 FOUNDATION_SEED = 900  # seeds from here on belong to the foundation models' data
 SPLITS = ("train", "validate", "test")
-MARKER = "SYNTHETIC"
 PARTS = "truth.parts"
 
 

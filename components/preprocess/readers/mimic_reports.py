@@ -70,5 +70,6 @@ def _read_members(
     for name in names:
         try:
             yield archive.read(name) if name in members else None
+        # NotImplementedError is what zipfile raises for a compression method it does not know: damage, too.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             yield UnreadableReport(f"its report in {ARCHIVE} is damaged ({type(error).__name__})")

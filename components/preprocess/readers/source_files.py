@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
+from components.preprocess.source import MARKER
 from components.shared.folder import Folder
 from model.errors import DataError, RadiographError
 
-MARKER = "SYNTHETIC"
 TRUTH = "truth.jsonl"
 
 
