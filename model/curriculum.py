@@ -1,56 +1,110 @@
-"""The curriculum: what each stage of PAG sees and what it trains (paper, section 3.3).
+"""Curricula: in which order training shows what, and what each stage trains (paper, section 3.3 and Table 3).
 
-| stage | sees | trains |
+A curriculum is written down as its order, `s1-s2-s3`:
+
+| token | sees | trains |
 |---|---|---|
-| 1 coarse | image | SMA_v, Q_mem; the language model is frozen |
-| 2 context | image, reference report | SMA_v, SMA_t, Q_mem, LoRA |
-| 3 grounding | image, reference report, key phrases | SMA_v, SMA_t, SMA_p, Q_mem, LoRA |
+| s1 | image | SMA_v, Q_mem; the language model is frozen |
+| s2 | image, reference report | SMA_v, SMA_t, Q_mem, LoRA |
+| s3 | image, key phrases, and the reference report if a stage before saw it | SMA_v, SMA_p (SMA_t), Q_mem, LoRA |
+| i | image | SMA_v, Q_mem, LoRA: the fair control, as it sees no text |
+| joint | every sample draws what s1, s2 or s3 would see | everything, from the start |
 
+Letters behind s2 or s3 name the texts outright: `s1-s3-s2rp` ends with reference (r) and phrases (p) together. A stage is
+named by its path from the beginning, `s1-s3` is another stage than `s1-s2-s3`: its weights depend on what came before.
 Inference sees the image alone.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from model.config import Part, StageConfig
 from model.errors import ConfigError
 
 Modality = Literal["vision", "reference", "phrases"]
+LETTERS: dict[str, Modality] = {"r": "reference", "p": "phrases"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage: which contexts it reads and whether the language model learns (by LoRA)."""
+    """One stage: what it sees, and whether the language model learns (by LoRA)."""
 
-    name: str
-    number: int
+    name: str  # its path: "s1-s2"
+    number: int  # the preset's stage that gives its learning rate
     modalities: tuple[Modality, ...]
     lora: bool
+    mixture: bool = False  # joint: per sample the contexts of stage 1, 2 or 3
 
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """Prefixes of the names of all parameters that this stage trains."""
-        names = ["memory_bank.", *(f"adapters.{m}." for m in self.modalities)]
-        names += [f"fusion.{m}." for m in self.modalities if m != "vision"]
-        return tuple(names)
+    def parts(self, settings: StageConfig) -> frozenset[Part]:
+        """What this stage trains: all that it sees, unless the settings name the parts."""
+        if settings.trains is not None:
+            return frozenset(settings.trains)
+        seen: set[Part] = {"memory", *self.modalities}
+        if len(self.modalities) > 1:
+            seen.add("fusion")
+        return frozenset(seen | {"lora"} if self.lora else seen)
 
-    def trains(self, parameter: str) -> bool:
+    def trains(self, parameter: str, settings: StageConfig) -> bool:
         """Does this stage train the parameter of this name?"""
-        return parameter.startswith(self.prefixes) or (self.lora and ".lora_" in parameter)
+        part = part_of(parameter)
+        if part is None or part not in self.parts(settings):
+            return False
+        if part == "fusion":  # of the texts that are seen; `fusion.all` reads them together
+            return parameter.split(".")[1] in (*self.modalities, "all")
+        return True
 
 
-PAG: tuple[Stage, ...] = (
-    Stage(name="stage1", number=1, modalities=("vision",), lora=False),
-    Stage(name="stage2", number=2, modalities=("vision", "reference"), lora=True),
-    Stage(name="stage3", number=3, modalities=("vision", "reference", "phrases"), lora=True),
-)
-# The fair control: after stage 1, as many steps as stages 2 and 3 have, with LoRA, on images alone.
-IMAGE_ONLY = Stage(name="s1_lora", number=2, modalities=("vision",), lora=True)
+def part_of(parameter: str) -> Part | None:
+    """Which part a parameter belongs to, by its name; None for what is always frozen."""
+    if ".lora_" in parameter:
+        return "lora"
+    top, *rest = parameter.split(".")
+    if top == "memory_bank":
+        return "memory"
+    if top == "fusion":
+        return "fusion"
+    if top == "adapters":
+        own_memory = len(rest) > 1 and rest[1] == "bank"  # the connector whose memory is not shared
+        return "memory" if own_memory else rest[0]  # type: ignore[return-value]
+    return None
 
-STAGES: dict[str, Stage] = {stage.name: stage for stage in (*PAG, IMAGE_ONLY)}
+
+def parse(order: str) -> tuple[Stage, ...]:
+    """Read an order such as "s1-s2-s3". Raises ConfigError that says which token is wrong and why."""
+    tokens = order.split("-")
+    if tokens[0] not in ("s1", "joint"):
+        raise ConfigError(
+            f"the order {order!r} begins with {tokens[0]!r}; nothing can be learned from texts before the image is"
+            " read: begin with s1 (or joint)"
+        )
+    stages: list[Stage] = []
+    for index, token in enumerate(tokens):
+        stages.append(_stage(token, "-".join(tokens[: index + 1]), stages))
+    return tuple(stages)
+
+
+def _stage(token: str, name: str, before: list[Stage]) -> Stage:
+    found = re.fullmatch(r"s1|i|joint|s(?P<number>[23])(?P<texts>r?p?)", token)
+    if found is None:
+        raise ConfigError(f"the order {name!r}: {token!r} is no stage; use s1, s2, s3 (s3rp names its texts), i or joint")
+    if token == "joint":
+        return Stage(name=name, number=2, modalities=("vision", "reference", "phrases"), lora=True, mixture=True)
+    if token in ("s1", "i"):
+        return Stage(name=name, number=1 if token == "s1" else 2, modalities=("vision",), lora=token == "i")
+    letters = found["texts"] or ("r" if found["number"] == "2" else "p")
+    texts = {LETTERS[letter] for letter in letters}
+    if not found["texts"] and found["number"] == "3" and any("reference" in stage.modalities for stage in before):
+        texts.add("reference")
+    modalities = ("vision", *(text for text in ("reference", "phrases") if text in texts))
+    return Stage(name=name, number=int(found["number"]), modalities=modalities, lora=True)  # type: ignore[arg-type]
 
 
 def stage_named(name: str) -> Stage:
-    """Look a stage up. Raises ConfigError for a name that no curriculum has."""
-    if name not in STAGES:
-        raise ConfigError(f"there is no stage {name!r}; use one of {', '.join(STAGES)}")
-    return STAGES[name]
+    """The last stage of an order. Raises ConfigError."""
+    return parse(name)[-1]
+
+
+PAG = parse("s1-s2-s3")
+# The fair control: after stage 1, as many steps as stages 2 and 3 have, with LoRA, on images alone.
+IMAGE_ONLY = stage_named("s1-i")
