@@ -215,10 +215,9 @@ def make(out: Path, parts: Sequence[str] = tuple(MAKERS), *, sizes: Sizes | None
             check_gates(part, how)
             shutil.rmtree(out / part, ignore_errors=True)
             shutil.copytree(fresh, out / part)
-        made[part] = how | {"git_commit": git_commit(), "files": hashes(out / part)}
+        made[part] = how | {"generator": GENERATOR, "git_commit": git_commit(), "files": hashes(out / part)}
     manifest = {
         "what": "small stand-ins for the tiny preset, trained from nothing on synthetic phantoms; not clinical models",
-        "generator": GENERATOR,
         "seeds": {"train": TRAIN_SEED, "gates": TEST_SEED},
         "gates": GATES,
         "libraries": library_versions(),
