@@ -20,7 +20,7 @@ S3_KEYS = ("AWS_S3_ENDPOINT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS
 HOUR_S = 3600
 
 
-def _light(task: dsl.PipelineTask, *, hours: int, cached: bool = False) -> dsl.PipelineTask:
+def light(task: dsl.PipelineTask, *, hours: int, cached: bool = False) -> dsl.PipelineTask:
     """What every step needs: the store's secret, retries, a limit. Only what is a function of its inputs is cached."""
     kubernetes.use_secret_as_env(task, secret_name=S3_SECRET, secret_key_to_env={key: key for key in S3_KEYS})
     kubernetes.set_timeout(task, hours * HOUR_S)
@@ -28,11 +28,11 @@ def _light(task: dsl.PipelineTask, *, hours: int, cached: bool = False) -> dsl.P
     return task.set_retry(2, backoff_duration="60s", backoff_factor=2)
 
 
-def _trained(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+def trained(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
     """A training step starts a RayJob in its own image and follows it; a retry re-attaches, so it is safe."""
     task.set_display_name(title)
     task.set_env_variable("S2D_IMAGE", IMAGE)
-    return _light(task, hours=50)
+    return light(task, hours=50)
 
 
 @dsl.pipeline(name="s2d-align-pag")
@@ -67,60 +67,52 @@ def pag(
         train_workers: Number of training processes, one GPU each on a cluster.
     """
     run_uri = f"{out_prefix}/runs/{run_name}"
-    training = {"run_uri": run_uri, "preset": model_preset, "workers": train_workers, "seed": train_seed}
+    training = {"run_uri": run_uri, "preset": model_preset, "workers": train_workers, "seed": train_seed, "accept": ""}
 
-    studies = _light(preprocess(data_root=data_root, out_prefix=out_prefix, preset=model_preset), hours=24, cached=True)
-    phrases = _light(
+    studies = light(preprocess(data_root=data_root, out_prefix=out_prefix, preset=model_preset), hours=24, cached=True)
+    phrases = light(
         key_phrases(dataset_uri=studies.outputs["Output"], out_prefix=out_prefix, policy=keyphrase_policy),
         hours=24,
         cached=True,
     )
     dataset_uri = phrases.outputs["Output"]
 
-    s1 = _trained(
-        train_stage(
-            stage=1, dataset_uri=dataset_uri, parent_uri="", epochs=stage1_epochs, more_epochs=0, arm="full", **training
-        ),
+    s1 = trained(
+        train_stage(stage="s1", dataset_uri=dataset_uri, parent_uri="", epochs=f"{stage1_epochs}", **training),
         "Stage 1: image",
     )
-    s2 = _trained(
+    s2 = trained(
         train_stage(
-            stage=2,
+            stage="s1-s2",
             dataset_uri=dataset_uri,
             parent_uri=s1.outputs["Output"],
-            epochs=stage2_epochs,
-            more_epochs=0,
-            arm="full",
+            epochs=f"{stage2_epochs}",
             **training,
         ),
         "Stage 2: earlier report",
     )
-    s3 = _trained(
+    s3 = trained(
         train_stage(
-            stage=3,
+            stage="s1-s2-s3",
             dataset_uri=dataset_uri,
             parent_uri=s2.outputs["Output"],
-            epochs=stage3_epochs,
-            more_epochs=0,
-            arm="full",
+            epochs=f"{stage3_epochs}",
             **training,
         ),
         "Stage 3: key phrases",
     )
-    control = _trained(
+    control = trained(
         train_stage(
-            stage=2,
+            stage="s1-i",
             dataset_uri=dataset_uri,
             parent_uri=s1.outputs["Output"],
-            epochs=stage2_epochs,
-            more_epochs=stage3_epochs,
-            arm="image_only",
+            epochs=f"{stage2_epochs}+{stage3_epochs}",
             **training,
         ),
         "Control: LoRA on images alone",
     )
 
-    evaluation = _light(
+    evaluation = light(
         evaluate(
             dataset_uri=dataset_uri,
             full_uri=s3.outputs["Output"],
@@ -130,7 +122,7 @@ def pag(
         ),
         hours=24,
     )
-    version = _light(
+    version = light(
         register(
             checkpoint_uri=s3.outputs["Output"],
             dataset_uri=dataset_uri,
@@ -140,5 +132,5 @@ def pag(
         ),
         hours=4,
     )
-    served = _light(deploy(model_uri=version.outputs["Output"], target=deploy_target), hours=2)
+    served = light(deploy(model_uri=version.outputs["Output"], target=deploy_target), hours=2)
     return served.output
