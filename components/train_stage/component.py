@@ -7,34 +7,37 @@ from components.shared.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_stage(
-    stage: int,
+    stage: str,
     dataset_uri: str,
     parent_uri: str,
     run_uri: str,
     preset: str,
-    epochs: int,
-    more_epochs: int,
+    epochs: str,
     workers: int,
     seed: int,
-    arm: str,
+    accept: str,
     model: dsl.Output[dsl.Model],
+    curve: dsl.Output[dsl.HTML],
 ) -> str:
     """Train one stage of the curriculum and return the address of its checkpoint.
 
     Args:
-        stage: Stage of the curriculum, 1 to 3.
+        stage: The order up to and with this stage, such as "s1-s2".
         dataset_uri: The enriched data set, with key phrases.
-        parent_uri: Checkpoint of the stage before; empty for stage 1.
+        parent_uri: Checkpoint of the stage before; empty for the first.
         run_uri: Folder of the run in the object store; the same folder resumes.
-        preset: Name of the model preset.
-        epochs: Passes over the training studies.
-        more_epochs: Added to `epochs`, for a control that is given the steps of two stages.
+        preset: The model preset, with changes if any, as in "tiny,connector=mlp".
+        epochs: Most passes over the training studies. "5+3" for a control that is given those of two stages.
         workers: Ray Train workers.
         seed: Seed of everything that is drawn.
-        arm: "full", or "image_only" for the control that never sees a text.
+        accept: What may differ from the parent's, such as "preset,dataset"; empty for nothing.
         model: The checkpoint, for the lineage.
+        curve: Loss and learning rate, step by step, as a page.
     """
-    from components.train_stage.main import train
+    from pathlib import Path
 
-    model.uri = train(stage, dataset_uri, parent_uri, run_uri, preset, epochs + more_epochs, workers, seed, arm)
+    from components.train_stage.main import loss_page, train
+
+    model.uri = train(stage, dataset_uri, parent_uri, run_uri, preset, epochs, workers, seed, accept)
+    Path(curve.path).write_text(loss_page(model.uri))
     return model.uri

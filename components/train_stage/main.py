@@ -1,40 +1,44 @@
 """Train one stage: on this machine's Ray, or as a RayJob on Kubernetes.
 
-python -m components.train_stage --stage 2 --dataset-uri s3://... --parent-uri s3://.../stage1 --run-uri s3://.../runs/a
+python -m components.train_stage --stage s1-s2 --dataset-uri s3://... --parent-uri s3://.../s1 --run-uri s3://.../runs/a
 """
 
 import os
 
 from components.shared.ray_job import run_ray_job
-from components.shared.storage import ObjectStore
-from components.train_stage.spec import StageRun, stage_of
+from components.shared.storage import ObjectStore, join_uri
+from components.train_stage.loss_plot import loss_plot
+from components.train_stage.spec import StageRun, epochs_of, words
+from model.checkpoint import CURVE, MANIFEST, CheckpointManifest
 from model.errors import ConfigError
 
 
 def train(
-    stage: int,
+    stage: str,
     dataset_uri: str,
     parent_uri: str,
     run_uri: str,
     preset: str,
-    epochs: int,
+    epochs: str,
     workers: int,
     seed: int,
-    arm: str = "full",
+    accept: str = "",
 ) -> str:
     """Train and return the checkpoint's address. A finished stage is returned as it is; an interrupted one goes on.
 
+    epochs: "4", or a sum such as "5+3".  accept: what may differ from the parent's, with commas between.
     S2D_RAY_MODE says where Ray is: `local` (default) starts it here, `kubernetes` creates a RayJob and follows it.
     """
     run = StageRun(
-        stage=stage_of(stage, arm).name,
+        stage=stage,
         dataset_uri=dataset_uri,
         parent_uri=parent_uri,
         run_uri=run_uri,
         preset=preset,
-        epochs=epochs,
+        epochs=epochs_of(epochs),
         workers=workers,
         seed=seed,
+        accept=words(accept),
     )
     store = ObjectStore.from_env()
     if run.finished(store):
@@ -50,3 +54,10 @@ def train(
     else:
         raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
     return run.checkpoint_uri
+
+
+def loss_page(checkpoint_uri: str) -> str:
+    """The page that shows how the loss of a finished stage went."""
+    store = ObjectStore.from_env()
+    manifest = CheckpointManifest.model_validate_json(store.get_bytes(join_uri(checkpoint_uri, MANIFEST)))
+    return loss_plot(manifest, store.get_bytes(join_uri(checkpoint_uri, CURVE)).decode())

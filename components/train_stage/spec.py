@@ -1,36 +1,53 @@
 """What one training step was asked for, and where its result goes. Other settings make another checkpoint."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 
 from components.shared.lineage import sha256_json
-from components.shared.storage import ObjectStore, join_uri
+from components.shared.storage import ObjectStore, join_uri, split_uri
 from model.checkpoint import MANIFEST, CheckpointManifest
 from model.config import load_preset
-from model.curriculum import IMAGE_ONLY, PAG, Stage, stage_named
+from model.curriculum import parse
 from model.errors import ConfigError, ManifestError, StoreMissing
+
+ACCEPTABLE = ("dataset", "frozen", "preset")  # what may differ between a stage and its parent, when told so
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageRun:
-    """One stage of one run."""
+    """One stage of one run. Building it checks all that can be checked without the object store."""
 
-    stage: str  # a name of model.curriculum
+    stage: str  # a path of model.curriculum, such as "s1-s2"
     dataset_uri: str
-    parent_uri: str  # empty for stage 1
+    parent_uri: str  # empty for the first stage
     run_uri: str
     preset: str
-    epochs: int
+    epochs: int  # at most
     workers: int
     seed: int
+    accept: tuple[str, ...] = ()  # what may differ from the parent's
 
     def __post_init__(self) -> None:
-        load_preset(self.preset)
-        stage_named(self.stage)
-        if self.epochs < 1 or self.workers < 1:
-            raise ConfigError(f"{self.stage}: {self.epochs} epochs and {self.workers} workers; use at least 1 of each")
-        if (self.stage == PAG[0].name) != (not self.parent_uri):
-            raise ConfigError(f"{self.stage}: the parent is {self.parent_uri!r}; stage 1 has none, all others need one")
+        preset, batch = load_preset(self.preset), load_preset(self.preset).assumed.batch_size
+        parse(self.stage)
+        for uri in filter(None, (self.dataset_uri, self.parent_uri, self.run_uri)):
+            split_uri(uri)
+        if not 1 <= self.workers <= batch:
+            raise ConfigError(
+                f"{self.stage}: {self.workers} workers for batches of {batch} studies (preset {preset.name});"
+                f" use 1 to {batch}"
+            )
+        if bool(self.before) != bool(self.parent_uri):
+            needs = f"starts from {self.before}, give its address" if self.before else "is the first stage, it has none"
+            raise ConfigError(f"{self.stage}: the parent is {self.parent_uri!r}; {self.stage} {needs}")
+        if unknown := set(self.accept) - set(ACCEPTABLE):
+            raise ConfigError(f"accept: {sorted(unknown)} is unknown; use {', '.join(ACCEPTABLE)}, with commas between")
+
+    @property
+    def before(self) -> str:
+        """The stage that this one starts from; "" for the first."""
+        return self.stage.rpartition("-")[0]
 
     @property
     def checkpoint_uri(self) -> str:
@@ -38,8 +55,14 @@ class StageRun:
 
     @property
     def digest(self) -> str:
-        """Name this very work. Ray resumes a run of the same name: it must hold all that changes the result."""
-        return sha256_json(asdict(self))[:12]
+        """Name this very work: all that changes what is learned. Work of the same name goes on where it was left, also
+        with another number of workers."""
+        return sha256_json({k: v for k, v in asdict(self).items() if k not in ("workers", "accept")})[:12]
+
+    @property
+    def ray_uri(self) -> str:
+        """Where Ray keeps the checkpoints of a stage that is not finished."""
+        return join_uri(self.run_uri, "ray", f"{self.stage}-{self.digest}")
 
     @property
     def spec_uri(self) -> str:
@@ -52,7 +75,8 @@ class StageRun:
 
     @classmethod
     def fetch(cls, store: ObjectStore, uri: str) -> "StageRun":
-        return cls(**json.loads(store.get_bytes(uri)))
+        content = json.loads(store.get_bytes(uri))
+        return cls(**{**content, "accept": tuple(content["accept"])})
 
     def finished(self, store: ObjectStore) -> bool:
         """Is the checkpoint already there? Raises ManifestError when there is one of other settings."""
@@ -66,10 +90,13 @@ class StageRun:
         return True
 
 
-def stage_of(number: int, arm: str) -> Stage:
-    """The stage that a step of the pipeline means. Raises ConfigError."""
-    if arm == "image_only" and number == IMAGE_ONLY.number:
-        return IMAGE_ONLY
-    if arm == "full" and 1 <= number <= len(PAG):
-        return PAG[number - 1]
-    raise ConfigError(f"stage {number} of arm {arm!r} does not exist; use 1 to 3 of 'full', or 2 of 'image_only'")
+def epochs_of(text: str) -> int:
+    """Read a sum such as "5+3". Raises ConfigError."""
+    if not re.fullmatch(r"\s*\d+\s*(\+\s*\d+\s*)*", text) or (total := sum(map(int, text.split("+")))) < 1:
+        raise ConfigError(f"epochs are {text!r}; write a number from 1, or a sum such as 5+3")
+    return total
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read words with commas between: "preset, dataset"."""
+    return tuple(sorted({word.strip() for word in text.split(",")} - {""}))
