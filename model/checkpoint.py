@@ -1,26 +1,42 @@
-"""Checkpoints: trainable weights as safetensors, the optimizer beside them, `manifest.json` last.
+"""Checkpoints: trainable weights as safetensors, what is needed to go on beside them, `manifest.json` last.
 
-Frozen models are named by digest and never saved. Loading is strict: every expected tensor is there and no other.
+    trainable.safetensors   the weights now; in a complete checkpoint those of the best epoch
+    best.safetensors        the best epoch's, while training goes on and they are others than now
+    optimizer.pt            while training goes on
+    curve.jsonl             one row per optimizer step: step, epoch, loss, lr, tokens
+    manifest.json
+
+There is no state of a random generator: every step draws from generators seeded by (seed, stage, step, rank), so the
+step is that state. Frozen models are named by digest and never saved. Loading is strict: every expected tensor is there
+and no other.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from model.config import Preset, load_preset
-from model.curriculum import Stage, stage_named
+from model.config import Preset
+from model.curriculum import Stage, parse
 from model.encoders import digest
-from model.errors import ManifestError
+from model.errors import ConfigError, ManifestError, PlatformError
 from model.s2d_align import S2DAlign
 
 MANIFEST = "manifest.json"
 WEIGHTS = "trainable.safetensors"
+BEST = "best.safetensors"
 OPTIMIZER = "optimizer.pt"
+CURVE = "curve.jsonl"
+
+Row = dict[str, float]
+Acceptable = Literal["preset", "frozen", "dataset"]
 
 
 class CheckpointManifest(BaseModel):
@@ -29,11 +45,15 @@ class CheckpointManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str = "checkpoint"
-    stage: str
-    stages_done: tuple[str, ...]  # the curriculum so far, this stage included
-    epoch: int  # epochs of this stage that are complete
-    epochs: int
+    stage: str  # its path: everything learned before is in the name
+    complete: bool = False  # training is over and the weights are the best epoch's
+    stopped: Literal["", "converged", "epochs"] = ""  # why training is over
+    step: int = 0  # optimizer steps of this stage that are done
+    epoch: int = 0  # epochs of this stage that are complete
+    best_epoch: int = 0  # 0 before the first validation
+    epochs: int  # at most
     seed: int
+    workers: int = 1  # the loss curve is the same to the bit for as many
     preset: Preset
     frozen: dict[str, str]  # vision, text, decoder -> digest
     tensors: dict[str, tuple[int, ...]] = {}  # what the weights file must hold: name -> shape
@@ -45,8 +65,18 @@ class CheckpointManifest(BaseModel):
     use_agreement: str = ""  # that restricts the data, and with them these weights; "" when nothing does
     git_commit: str = "unknown"
     libraries: dict[str, str] = {}
-    metrics: dict[str, float] = {}
-    history: list[dict[str, float]] = []  # one row per epoch
+    metrics: Row = {}  # of the best epoch when complete, else of the last one
+    history: list[Row] = []  # one row per epoch
+
+
+@dataclass(kw_only=True)
+class Resume:
+    """Where a stage goes on. Made by `resume`, which has loaded the weights into the model."""
+
+    manifest: CheckpointManifest
+    optimizer: dict[str, Any] | None  # None when the stage is complete
+    curve: list[Row] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)  # empty before the first epoch's end
 
 
 def frozen_digests(preset: Preset) -> dict[str, str]:
@@ -54,25 +84,51 @@ def frozen_digests(preset: Preset) -> dict[str, str]:
     return {part: digest(getattr(preset, part).source) for part in ("vision", "text", "decoder")}
 
 
-def learned_names(model: S2DAlign, stages: tuple[str, ...]) -> set[str]:
-    """Names of all parameters that any of these stages has trained."""
-    done = [stage_named(name) for name in stages]
-    return {name for name, _ in model.named_parameters() if any(stage.trains(name) for stage in done)}
+def learned_names(model: S2DAlign, stage: str) -> set[str]:
+    """Names of all parameters that the stages of this path have trained."""
+    settings = model.preset.assumed.stages
+    names = (name for name, _ in model.named_parameters())
+    return {name for name in names if any(s.trains(name, settings[s.number]) for s in parse(stage))}
 
 
 def save(
-    directory: Path, model: S2DAlign, manifest: CheckpointManifest, optimizer: torch.optim.Optimizer | None
+    directory: Path,
+    model: S2DAlign,
+    manifest: CheckpointManifest,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    curve: Sequence[Row] = (),
+    best: dict[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint. The manifest comes last: without it there is no checkpoint."""
-    directory.mkdir(parents=True, exist_ok=True)
-    names = learned_names(model, manifest.stages_done)
-    parameters = dict(model.named_parameters())
-    tensors = {name: parameters[name].detach().contiguous() for name in sorted(names)}
-    save_file(tensors, directory / WEIGHTS)
+    """Write a checkpoint. The manifest comes last: without it there is no checkpoint.
+
+    best: the best epoch's tensors when they are others than the model's. Raises PlatformError when the disk is full.
+    """
+    tensors = learned_tensors(model, manifest.stage)
     manifest = manifest.model_copy(update={"tensors": {name: tuple(t.shape) for name, t in tensors.items()}})
-    if optimizer is not None:
-        torch.save(optimizer.state_dict(), directory / OPTIMIZER)
-    (directory / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MANIFEST).unlink(missing_ok=True)
+        save_file(tensors, directory / WEIGHTS)
+        if best:
+            save_file(best, directory / BEST)
+        if optimizer is not None:
+            torch.save(optimizer.state_dict(), directory / OPTIMIZER)
+        (directory / CURVE).write_text("".join(json.dumps(row) + "\n" for row in curve))
+        unfinished = directory / f"{MANIFEST}.part"
+        unfinished.write_text(manifest.model_dump_json(indent=1))
+        unfinished.rename(directory / MANIFEST)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors wrap what the disk says
+        raise PlatformError(
+            f"the checkpoint of {manifest.stage} at step {manifest.step} cannot be written to {directory} "
+            f"({str(error).splitlines()[0]}); make room and start the same run again, it goes on"
+        ) from error
+
+
+def learned_tensors(model: S2DAlign, stage: str) -> dict[str, Tensor]:
+    """The parameters that a checkpoint of this stage holds, as they are now, by name."""
+    names = learned_names(model, stage)
+    return {name: p.detach().contiguous() for name, p in sorted(model.named_parameters()) if name in names}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -98,20 +154,25 @@ def read_manifest(directory: Path) -> CheckpointManifest:
         raise ManifestError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def load_weights(directory: Path, model: S2DAlign, stages: tuple[str, ...]) -> None:
-    """Load the trainable weights of a checkpoint into `model`, strictly. Adds LoRA when the stages trained it."""
-    if any(stage_named(name).lora for name in stages):
-        model.decoder.add_lora()
-    expected = learned_names(model, stages)
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a weights file. Raises ManifestError when it is missing or broken."""
     try:
-        tensors = load_file(directory / WEIGHTS)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ManifestError(f"{directory / WEIGHTS} cannot be read ({str(error).splitlines()[0]})") from error
+        raise ManifestError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def load_weights(directory: Path, model: S2DAlign, stage: str) -> None:
+    """Load the trainable weights of a checkpoint into `model`, strictly. Adds LoRA when the stages have it."""
+    if any(done.lora for done in parse(stage)):
+        model.decoder.add_lora()
+    expected = learned_names(model, stage)
+    tensors = read_tensors(directory / WEIGHTS)
     missing, unexpected = sorted(expected - tensors.keys()), sorted(tensors.keys() - expected)
     if missing or unexpected:
         parts = [f"{what} {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}"
                  for what, names in (("missing", missing), ("unexpected", unexpected)) if names]  # fmt: skip
-        raise ManifestError(f"{directory / WEIGHTS}: {'; '.join(parts)}; this is not a {stages[-1]} checkpoint")
+        raise ManifestError(f"{directory / WEIGHTS}: {'; '.join(parts)}; this is not a checkpoint of {stage}")
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
         if parameters[name].shape != tensor.shape:
@@ -123,19 +184,20 @@ def load_weights(directory: Path, model: S2DAlign, stages: tuple[str, ...]) -> N
 
 def check_frozen(manifest: CheckpointManifest, directory: Path) -> None:
     """Refuse a checkpoint that was trained on other frozen models than the ones at hand."""
+    here = frozen_digests(manifest.preset)
     for part, expected in manifest.frozen.items():
-        found = digest(getattr(manifest.preset, part).source)
-        if found != expected:
-            raise ManifestError(f"{directory} was trained with {part} {expected}, here is {found}; fetch that one")
+        if here[part] != expected:
+            raise ManifestError(f"{directory} was trained with {part} {expected}, here is {here[part]}; fetch that one")
 
 
-def verify(directory: Path) -> CheckpointManifest:
+def verify(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> CheckpointManifest:
     """Check a checkpoint without building its model: manifest, frozen models, every tensor's name and shape.
 
     Cheap even for 7B, so a step can refuse a broken parent before it asks for GPUs. Raises ManifestError.
     """
     manifest = read_manifest(directory)
-    check_frozen(manifest, directory)
+    if "frozen" not in accept:
+        check_frozen(manifest, directory)
     try:
         with safe_open(directory / WEIGHTS, framework="pt") as file:
             found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -150,20 +212,49 @@ def verify(directory: Path) -> CheckpointManifest:
     return manifest
 
 
-def load(directory: Path) -> tuple[S2DAlign, CheckpointManifest]:
-    """Build the model that a checkpoint describes and load its weights."""
+def load(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> tuple[S2DAlign, CheckpointManifest]:
+    """Build the model that a checkpoint describes and load its weights. Raises ManifestError."""
     manifest = read_manifest(directory)
-    check_frozen(manifest, directory)
+    if "frozen" not in accept:
+        check_frozen(manifest, directory)
     model = S2DAlign.build(manifest.preset, seed=manifest.seed)
-    load_weights(directory, model, manifest.stages_done)
+    load_weights(directory, model, manifest.stage)
     return model, manifest
 
 
-def start(stage: Stage, preset: str, parent: Path | None, seed: int) -> tuple[S2DAlign, tuple[str, ...]]:
-    """Begin a stage: from its parent's weights, or (stage 1) from a new model. Returns the stages done before."""
-    if parent is None:
-        return S2DAlign.build(load_preset(preset), seed=seed), ()
-    model, manifest = load(parent)
-    if manifest.preset.name != load_preset(preset).name:
-        raise ManifestError(f"{parent} has preset {manifest.preset.name}, this stage was asked for {preset}; use one")
-    return model, manifest.stages_done
+def start(
+    stage: Stage,
+    preset: Preset,
+    parent: Path | None,
+    seed: int,
+    *,
+    dataset_digest: str = "",
+    accept: frozenset[Acceptable] = frozenset(),
+) -> S2DAlign:
+    """Begin a stage: from its parent's weights, or (the first of a path) from a new model, with the stage's LoRA added.
+
+    accept: in what the parent may differ: another preset, other frozen models, another data set.
+    Raises ManifestError or ConfigError, one line that names the first difference.
+    """
+    check_parent(stage, preset, parent, dataset_digest=dataset_digest, accept=accept)
+    raise NotImplementedError
+
+
+def check_parent(
+    stage: Stage,
+    preset: Preset,
+    parent: Path | None,
+    *,
+    dataset_digest: str = "",
+    accept: frozenset[Acceptable] = frozenset(),
+) -> CheckpointManifest | None:
+    """What `start` refuses, without building a model. `dataset_digest`: "" when it is not known."""
+    raise NotImplementedError
+
+
+def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Resume:
+    """Load an unfinished checkpoint of this very stage into `model`. `manifest`: what the stage describes itself as now.
+
+    Raises ManifestError, one line that names the first difference, when the checkpoint is of other work.
+    """
+    raise NotImplementedError

@@ -9,6 +9,7 @@ S2DError
     StoreUnreachable   nobody answers there; retrying may help
     StoreDenied        the credentials or the bucket are refused
     StoreMissing       there is no such object
+  TrainingError        the numbers went wrong: a loss or a gradient that is not finite; retrying gives the same
   PlatformError        a process of the platform (Ray, Triton, the gateway, a cluster) failed
 
 Every message is one line that says what was wrong, with which input, and what to do. Command lines print it and exit
@@ -54,6 +55,10 @@ class StoreDenied(StoreError):
 
 class StoreMissing(StoreError):
     """There is no object at this address."""
+
+
+class TrainingError(S2DError):
+    """Training cannot go on: a loss or a gradient is not finite. The same run again gives the same."""
 
 
 class PlatformError(S2DError):
