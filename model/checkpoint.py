@@ -15,58 +15,61 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.config import Preset
 from model.curriculum import Stage, parse
-from model.encoders import digest
 from model.errors import ConfigError, ManifestError, PlatformError
+from model.manifest import (
+    MANIFEST,
+    Acceptable,
+    CheckpointManifest,
+    Row,
+    check_frozen,
+    frozen_digests,
+    read_json,
+    read_manifest,
+    require_same,
+    what_teaches,
+)
 from model.s2d_align import S2DAlign
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "BEST",
+    "CURVE",
+    "MANIFEST",
+    "OPTIMIZER",
+    "WEIGHTS",
+    "Acceptable",
+    "CheckpointManifest",
+    "Resume",
+    "Row",
+    "check_frozen",
+    "check_parent",
+    "frozen_digests",
+    "learned_names",
+    "learned_tensors",
+    "load",
+    "load_weights",
+    "read_json",
+    "read_manifest",
+    "read_tensors",
+    "resume",
+    "save",
+    "start",
+    "trainable_names",
+    "verify",
+]
+
 WEIGHTS = "trainable.safetensors"
 BEST = "best.safetensors"
 OPTIMIZER = "optimizer.pt"
 CURVE = "curve.jsonl"
-
-Row = dict[str, float]
-Acceptable = Literal["preset", "frozen", "dataset"]
-
-
-class CheckpointManifest(BaseModel):
-    """What a checkpoint says of itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str = "checkpoint"
-    stage: str  # its path: everything learned before is in the name
-    complete: bool = False  # training is over and the weights are the best epoch's
-    stopped: Literal["", "converged", "epochs"] = ""  # why training is over
-    step: int = 0  # optimizer steps of this stage that are done
-    epoch: int = 0  # epochs of this stage that are complete
-    best_epoch: int = 0  # 0 before the first validation
-    epochs: int  # at most
-    seed: int
-    workers: int = 1  # the loss curve is the same to the bit for as many
-    preset: Preset
-    frozen: dict[str, str]  # vision, text, decoder -> digest
-    tensors: dict[str, tuple[int, ...]] = {}  # what the weights file must hold: name -> shape
-    parent: str | None = None  # checkpoint this stage started from
-    dataset: str = ""
-    dataset_digest: str = ""
-    dataset_name: str = ""
-    synthetic: bool = False
-    use_agreement: str = ""  # that restricts the data, and with them these weights; "" when nothing does
-    git_commit: str = "unknown"
-    libraries: dict[str, str] = {}
-    metrics: Row = {}  # of the best epoch when complete, else of the last one
-    history: list[Row] = []  # one row per epoch
 
 
 @dataclass(kw_only=True)
@@ -77,11 +80,6 @@ class Resume:
     optimizer: dict[str, Any] | None  # None when the stage is complete
     curve: list[Row] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)  # empty before the first epoch's end
-
-
-def frozen_digests(preset: Preset) -> dict[str, str]:
-    """Name the three frozen models by content."""
-    return {part: digest(getattr(preset, part).source) for part in ("vision", "text", "decoder")}
 
 
 def learned_names(model: S2DAlign, stage: str) -> set[str]:
@@ -113,7 +111,8 @@ def save(
         if best:
             save_file(best, directory / BEST)
         if optimizer is not None:
-            torch.save(optimizer.state_dict(), directory / OPTIMIZER)
+            state = {"names": trainable_names(model), "state": optimizer.state_dict()}
+            torch.save(state, directory / OPTIMIZER)
         (directory / CURVE).write_text("".join(json.dumps(row) + "\n" for row in curve))
         unfinished = directory / f"{MANIFEST}.part"
         unfinished.write_text(manifest.model_dump_json(indent=1))
@@ -129,29 +128,6 @@ def learned_tensors(model: S2DAlign, stage: str) -> dict[str, Tensor]:
     """The parameters that a checkpoint of this stage holds, as they are now, by name."""
     names = learned_names(model, stage)
     return {name: p.detach().contiguous() for name, p in sorted(model.named_parameters()) if name in names}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ManifestError when it is missing or broken."""
-    try:
-        value: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{path} cannot be read as JSON ({error})") from error
-    return value
-
-
-def read_manifest(directory: Path) -> CheckpointManifest:
-    """Read and check the manifest of a checkpoint, or of a model version made from one. Raises ManifestError."""
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise ManifestError(f"{directory} is not a checkpoint: {MANIFEST} is missing; train the stage again")
-    value = read_json(path)
-    try:
-        # A model version keeps its checkpoint's manifest whole, under this key.
-        return CheckpointManifest.model_validate(value.get("checkpoint", value))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ManifestError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -180,14 +156,6 @@ def load_weights(directory: Path, model: S2DAlign, stage: str) -> None:
                 f"{directory / WEIGHTS}: {name} is {tuple(tensor.shape)}, expected {tuple(parameters[name].shape)}"
             )
         parameters[name].data.copy_(tensor)
-
-
-def check_frozen(manifest: CheckpointManifest, directory: Path) -> None:
-    """Refuse a checkpoint that was trained on other frozen models than the ones at hand."""
-    here = frozen_digests(manifest.preset)
-    for part, expected in manifest.frozen.items():
-        if here[part] != expected:
-            raise ManifestError(f"{directory} was trained with {part} {expected}, here is {here[part]}; fetch that one")
 
 
 def verify(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> CheckpointManifest:
@@ -236,8 +204,14 @@ def start(
     accept: in what the parent may differ: another preset, other frozen models, another data set.
     Raises ManifestError or ConfigError, one line that names the first difference.
     """
-    check_parent(stage, preset, parent, dataset_digest=dataset_digest, accept=accept)
-    raise NotImplementedError
+    manifest = check_parent(stage, preset, parent, dataset_digest=dataset_digest, accept=accept)
+    model = S2DAlign.build(preset, seed=seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # LoRA's A is drawn when it is added
+        if manifest is not None and parent is not None:
+            load_weights(parent, model, manifest.stage)
+        model.prepare(stage)
+    return model
 
 
 def check_parent(
@@ -249,12 +223,56 @@ def check_parent(
     accept: frozenset[Acceptable] = frozenset(),
 ) -> CheckpointManifest | None:
     """What `start` refuses, without building a model. `dataset_digest`: "" when it is not known."""
-    raise NotImplementedError
+    before, _, _ = stage.name.rpartition("-")
+    if parent is None:
+        if before:
+            raise ConfigError(f"{stage.name} goes on from the checkpoint of {before}; give that as its parent")
+        return None
+    if not before:
+        raise ConfigError(f"{stage.name} begins with new weights, but its parent is {parent}; leave the parent out")
+    manifest = verify(parent, accept=frozenset({"frozen"}))
+    if manifest.stage != before:
+        raise ManifestError(f"{parent} is a checkpoint of {manifest.stage}; {stage.name} goes on from {before}")
+    if not manifest.complete:
+        raise ManifestError(
+            f"{parent} is not complete: {manifest.stage} stands at step {manifest.step}, epoch {manifest.epoch} of "
+            f"{manifest.epochs}; let it end first"
+        )
+    hint = "use the same, or accept the difference with accept={}"
+    if "preset" not in accept:
+        require_same(f"{parent}: preset", what_teaches(manifest.preset), what_teaches(preset), hint.format("preset"))
+    if "frozen" not in accept:
+        require_same(f"{parent}: frozen model", manifest.frozen, frozen_digests(preset), hint.format("frozen"))
+    if "dataset" not in accept and dataset_digest:
+        there, here = {"digest": manifest.dataset_digest}, {"digest": dataset_digest}
+        require_same(f"{parent}: data set", there, here, hint.format("dataset"))
+    return manifest
 
 
 def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Resume:
-    """Load an unfinished checkpoint of this very stage into `model`. `manifest`: what the stage describes itself as now.
+    """Load a checkpoint of this very stage into `model`, which `start` has made. `manifest`: what the stage writes.
 
     Raises ManifestError, one line that names the first difference, when the checkpoint is of other work.
     """
-    raise NotImplementedError
+    found = verify(directory, accept=frozenset({"frozen"}))
+    hint = "it is of other work: choose another run name, or remove it"
+    for key in ("stage", "seed", "epochs", "parent", "dataset_digest"):
+        require_same(str(directory), {key: getattr(found, key)}, {key: getattr(manifest, key)}, hint)
+    require_same(f"{directory}: preset", what_teaches(found.preset), what_teaches(manifest.preset), hint)
+    require_same(f"{directory}: frozen model", found.frozen, manifest.frozen, hint)
+    load_weights(directory, model, found.stage)
+    curve = [json.loads(line) for line in (directory / CURVE).read_text().splitlines()]
+    if found.complete:
+        return Resume(manifest=found, optimizer=None, curve=curve)
+    saved = torch.load(directory / OPTIMIZER, weights_only=True, map_location="cpu")
+    if saved["names"] != trainable_names(model):
+        raise ManifestError(f"{directory / OPTIMIZER} is of other parameters than {found.stage} trains; {hint}")
+    best: dict[str, Tensor] = {}
+    if found.best_epoch:
+        best = read_tensors(directory / (BEST if (directory / BEST).is_file() else WEIGHTS))
+    return Resume(manifest=found, optimizer=saved["state"], curve=curve, best=best)
+
+
+def trainable_names(model: S2DAlign) -> list[str]:
+    """Names of the parameters that are being trained, in the order in which the optimizer counts them."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
