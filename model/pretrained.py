@@ -1,0 +1,307 @@
+"""Pretrained models: where a preset's source lies on this machine, whether it is whole, its digest, and loading it.
+
+A source is one of four things:
+
+| source | where the files are |
+|---|---|
+| `stand_in:NAME` | `model/stand_ins/NAME` |
+| a folder | there |
+| `s3://BUCKET/base-models/DIGEST` | `$S2D_BASE_MODELS/DIGEST`, where `components.shared.base_models.fetch` puts them |
+| a hub name | the hub's own cache; what is not there is downloaded |
+
+The source alone decides where the files are, so a preset and a checkpoint keep it as it was written and mean the same
+on every node.
+"""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+from safetensors import SafetensorError
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from model.config import FrozenModel
+from model.errors import ConfigError
+
+STAND_INS = Path(__file__).parent / "stand_ins"
+FOLDER_VARIABLE = "S2D_BASE_MODELS"
+ADDRESS = re.compile(r"s3://[^/]+/(?:[^/]+/)*base-models/(?P<digest>[0-9a-f]{64})/?")
+CHUNK_BYTES = 1 << 20
+# In the order in which they are looked for. A repository may hold more than one, and weights of other models beside
+# them; these names alone are loaded and make up the digest.
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+SHARDS = {"model.safetensors.index.json": "model-*.safetensors", "pytorch_model.bin.index.json": "pytorch_model-*.bin"}
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.txt")
+# What is kept beside the weights. Python files of a repository are neither fetched nor run.
+COMPANIONS = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json",
+              "special_tokens_map.json", "added_tokens.json", *VOCABULARIES, "LICENSE*", "NOTICE*",
+              "README.md")  # fmt: skip
+HUB_ERRORS = (OSError, HTTPError, HFValidationError)
+
+
+def base_models_folder() -> Path:
+    """Where this node keeps models of the object store: `S2D_BASE_MODELS`, else the user's own folder in scratch space."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"s2d-base-models-{os.getuid()}"
+
+
+def address_digest(source: str) -> str | None:
+    """The digest that an address in the object store names; None for other sources. Raises ConfigError."""
+    if not source.startswith("s3://"):
+        return None
+    found = ADDRESS.fullmatch(source)
+    if found is None:
+        raise ConfigError(
+            f"{source} does not end in base-models/<64 hex digits>; `s2d base-models put` prints the address"
+        )
+    return found["digest"]
+
+
+def locate(choice: FrozenModel) -> Path:
+    """The folder that holds the model on this machine, downloaded from its hub when it must be. Raises ConfigError."""
+    folder = _folder(choice.source)
+    if folder is not None:
+        return folder
+    if (cached := _cached(choice)) is not None:
+        return cached
+    wanted = _weights_of(_hub_names(choice), choice)
+    patterns = [*COMPANIONS, wanted, *([SHARDS[wanted]] if wanted in SHARDS else [])]
+    try:
+        return Path(snapshot_download(choice.source, revision=choice.revision, allow_patterns=patterns))
+    except HUB_ERRORS as error:
+        raise _not_to_be_had(choice, error) from error
+
+
+def require(choice: FrozenModel) -> None:
+    """Raise ConfigError, which says what to fetch and where to put it, unless the weights can be had.
+
+    Reads headers only, and asks a hub for names only.
+    """
+    folder = _folder(choice.source) or _cached(choice)
+    if folder is None:
+        _weights_of(_hub_names(choice), choice)
+    else:
+        weight_files(folder)
+
+
+def digest(source: str, revision: str | None = None) -> str:
+    """Name a frozen model by content: SHA-256 over its weight files, one after the other.
+
+    An address in the object store says its digest itself; it was checked when the model was fetched.
+    """
+    named = address_digest(source)
+    if named is not None:
+        return f"sha256:{named}"
+    return folder_digest(locate(FrozenModel(source=source, revision=revision)))
+
+
+def folder_digest(folder: Path) -> str:
+    """The digest of the weights in a folder. Read once per process, unless a file changes."""
+    stats = [(path, path.stat()) for path in weight_files(folder)]
+    return _digest_of(tuple((str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats))
+
+
+@cache
+def _digest_of(files: tuple[tuple[str, int, int], ...]) -> str:
+    total = hashlib.sha256()
+    for name, _, _ in files:
+        with Path(name).open("rb") as file:
+            while piece := file.read(CHUNK_BYTES):
+                total.update(piece)
+    return f"sha256:{total.hexdigest()}"
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights, sorted. Raises ConfigError for one that is missing or cut short."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder} holds no model: config.json is missing; put the files of its repository there")
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise ConfigError(
+            f"{folder} has no weights: neither {WEIGHTS[0]} nor {WEIGHTS[2]} (or the index of its shards) is there;"
+            " put all files of its repository there"
+        )
+    files = [found] if found.suffix != ".json" else _shards(found)
+    for path in files:
+        if not path.is_file():
+            raise ConfigError(f"{path} is missing, {found.name} names it; put it there")
+        if not _is_whole(path):
+            raise ConfigError(
+                f"{path} is cut short or only a Git LFS pointer ({path.stat().st_size:,} bytes); fetch that file again"
+            )
+    return files
+
+
+def companions(folder: Path) -> list[Path]:
+    """The files that are kept beside the weights: configuration, vocabulary, licence."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and _matches(path.name, COMPANIONS)]
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        return sorted({index.parent / name for name in json.loads(index.read_text())["weight_map"].values()})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{index} is no index of weights; fetch that file again") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Does the file end where its own table of contents says?"""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if path.suffix != ".safetensors":  # a zip archive, whose directory is at its end, or a pickle of old torch
+            return zipfile.is_zipfile(path) if start.startswith(b"PK") else start.startswith(b"\x80")
+        length = int.from_bytes(start, "little")
+        if length + 8 > size:
+            return False
+        try:
+            entries = json.loads(file.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)
+
+
+def _folder(source: str) -> Path | None:
+    """The folder that a source names, whatever is in it; None for a hub name."""
+    if source.startswith("stand_in:"):
+        folder = STAND_INS / source.removeprefix("stand_in:")
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"the stand-in {source} is not in {folder}; make it with `s2d foundation make`")
+        return folder
+    if named := address_digest(source):
+        folder = base_models_folder() / named
+        if not folder.is_dir():
+            raise ConfigError(f"{source} is not on this machine; fetch it with `s2d base-models get {source}`")
+        return folder
+    if Path(source).is_dir():
+        return Path(source)
+    if source.startswith(("/", ".", "~")):
+        raise ConfigError(f"there is no folder {source}; put the model's files there or change the preset's `source`")
+    return None
+
+
+def _cached(choice: FrozenModel) -> Path | None:
+    """The hub's cached copy, when it is whole: then no network is needed."""
+    try:
+        folder = Path(snapshot_download(choice.source, revision=choice.revision, local_files_only=True,
+                                        allow_patterns=list(COMPANIONS[:1])))  # fmt: skip
+        weight_files(folder)
+    except (*HUB_ERRORS, ConfigError):
+        return None
+    return folder
+
+
+def _hub_names(choice: FrozenModel) -> list[str]:
+    """Names of the repository's files that may be fetched; downloads nothing."""
+    try:
+        files = snapshot_download(choice.source, revision=choice.revision, dry_run=True,
+                                  allow_patterns=[*COMPANIONS, *WEIGHTS])  # fmt: skip
+    except HUB_ERRORS as error:
+        raise _not_to_be_had(choice, error) from error
+    return [file.filename for file in files]
+
+
+def _weights_of(names: Sequence[str], choice: FrozenModel) -> str:
+    found = next((name for name in WEIGHTS if name in names), None)
+    if found is None:
+        raise ConfigError(
+            f"the repository {choice.source} has no weights that can be loaded; change the preset's `source`"
+        )
+    return found
+
+
+def _not_to_be_had(choice: FrozenModel, error: Exception) -> ConfigError:
+    elsewhere = "or put its files into a folder and set the preset's `source` to that"
+    if isinstance(error, GatedRepoError):
+        return ConfigError(
+            f"{choice.source} is gated by its owners: accept their terms on its page and set HF_TOKEN, {elsewhere}"
+        )
+    return ConfigError(
+        f"the weights of {choice.source} are not here and its hub does not give them ({type(error).__name__}): run"
+        f" `hf download {choice.source}` where there is a network, {elsewhere}"
+    )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def load_pretrained(loader: type, choice: FrozenModel, *, extra: Sequence[str] = (), **kwargs: Any) -> nn.Module:
+    """Load a frozen model, strictly: no weight is missing, none left over but those whose names match `extra`.
+
+    Raises ConfigError in one line. `loader` is a class of transformers with `from_pretrained`.
+    """
+    folder = locate(choice)
+    weight_files(folder)
+    model: nn.Module
+    try:
+        with _quiet():
+            model, info = loader.from_pretrained(  # type: ignore[attr-defined]
+                folder, output_loading_info=True, local_files_only=True, **kwargs
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(f"the weights of {choice.source} in {folder} cannot be loaded: {first[:200]}") from error
+    unexpected = [name for name in info["unexpected_keys"] if not _matches(name, extra)]
+    for what, names in (("lack", info["missing_keys"]), ("hold", unexpected), ("misshape", info["mismatched_keys"])):
+        if names:
+            name, more = min(map(str, names)), len(names) - 1
+            raise ConfigError(
+                f"the weights of {choice.source} in {folder} {what} {name}{f' and {more} more' if more else ''}, which"
+                f" is not what a {type(model).__name__} of its config.json has; fetch the files of one model"
+            )
+    return model
+
+
+def load_tokenizer(loader: type, choice: FrozenModel) -> PreTrainedTokenizerBase:
+    """Load a frozen model's tokenizer, with a padding token. Raises ConfigError."""
+    folder = locate(choice)
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise ConfigError(
+            f"{folder} has no vocabulary ({' or '.join(VOCABULARIES)}); fetch that file of {choice.source}"
+        )
+    try:
+        with _quiet():
+            tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(f"the vocabulary of {choice.source} in {folder} cannot be loaded: {first[:200]}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    return tokenizer
+
+
+def model_type(choice: FrozenModel) -> str:
+    """The architecture that a model's config.json names. Raises ConfigError."""
+    path = locate(choice) / "config.json"
+    try:
+        return str(json.loads(path.read_text())["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} does not name a model_type; fetch that file of {choice.source} again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' tables and bars off the terminal: what they would say is an error here, or expected."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
