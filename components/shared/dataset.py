@@ -28,6 +28,7 @@ from model.records import Study
 
 SCHEMA_VERSION = 2
 SHARD_BYTES = 128 << 20
+SHARD_ROWS = 512  # at most; the first shards hold 16, 32, ..., so that a small data set also serves several workers
 EXCLUDED = "excluded.csv"
 
 Files = Mapping[str, bytes]
@@ -112,7 +113,9 @@ def write_dataset(
     rows = _Rows(studies)
     with _removed(store, staging):
         with scratch_folder() as folder:
-            shards = [_stage(store, staging, file) for file in write_rows(rows, _numbered(folder), SHARD_BYTES)]
+            shards = [
+                _stage(store, staging, file) for file in write_rows(rows, _numbered(folder), SHARD_BYTES, _shard_rows)
+            ]
         if not shards:
             raise DataError(f"data set {name!r} would be empty (excluded: {counts or 'nothing'}); check the source")
         digest = rows.digest(about)
@@ -196,7 +199,7 @@ def iter_studies(store: ObjectStore, uri: str, *, splits: Sequence[str] | None =
     shards = tqdm(manifest.shards, desc=f"read {manifest.name}", unit="shard", disable=len(manifest.shards) < 2)
     for shard in shards:
         with scratch_folder() as folder:
-            yield from map(from_row, read_rows(_fetch(store, uri, shard, folder), splits))
+            yield from map(from_row, read_rows(fetch_shard(store, uri, shard, folder), splits))
 
 
 class _Rows:
@@ -247,6 +250,10 @@ def _numbered(folder: Path) -> Callable[[int], Path]:
     return lambda index: folder / f"{index:05d}.parquet"
 
 
+def _shard_rows(index: int) -> int:
+    return min(SHARD_ROWS, 16 << min(index, 16))
+
+
 def _stage(store: ObjectStore, staging: str, file: RowFile) -> Shard:
     """Take a finished shard off the disk."""
     shard = Shard(file=file.path.name, sha256=sha256_file(file.path), rows=file.rows)
@@ -260,7 +267,8 @@ def _put(store: ObjectStore, uri: str, file: str, data: bytes) -> ListedFile:
     return ListedFile(file=file, sha256=sha256_bytes(data))
 
 
-def _fetch(store: ObjectStore, uri: str, shard: Shard, folder: Path) -> Path:
+def fetch_shard(store: ObjectStore, uri: str, shard: Shard, folder: Path) -> Path:
+    """Download a shard into `folder` and check its SHA-256. Raises ManifestError when it is not the manifest's."""
     path = folder / shard.file
     try:
         found = store.get_file(join_uri(uri, shard.file), path)

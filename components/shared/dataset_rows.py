@@ -6,6 +6,7 @@ whose keys differ from row to row, is a JSON string.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,16 +101,22 @@ class RowFile:
     rows: int
 
 
-def write_rows(rows: Iterable[Row], name: Callable[[int], Path], file_bytes: int) -> Iterator[RowFile]:
+def write_rows(
+    rows: Iterable[Row],
+    name: Callable[[int], Path],
+    file_bytes: int,
+    file_rows: Callable[[int], int] = lambda index: sys.maxsize,
+) -> Iterator[RowFile]:
     """Write rows to Parquet files of about `file_bytes` of pixels and yield each as soon as it is complete.
 
-    name: path of the n-th file. One row group is held in memory; a file may be removed once it was yielded.
+    name: path of the n-th file.  file_rows: how many rows the n-th file holds at most.
+    One row group is held in memory; a file may be removed once it was yielded.
     """
     writer, index = None, 0
     try:
         for row in rows:
             size = row_bytes(row)
-            if writer and writer.bytes + size > file_bytes:
+            if writer and (writer.bytes + size > file_bytes or writer.rows >= file_rows(index)):
                 yield writer.close()
                 writer, index = None, index + 1
             writer = writer or _Writer(name(index))
@@ -124,8 +131,8 @@ def write_rows(rows: Iterable[Row], name: Callable[[int], Path], file_bytes: int
 
 class _Writer:
     def __init__(self, path: Path) -> None:
-        self.bytes = 0
-        self._path, self._rows, self._pending, self._pending_bytes = path, 0, list[Row](), 0
+        self.bytes = self.rows = 0
+        self._path, self._pending, self._pending_bytes = path, list[Row](), 0
         self._file = path.open("wb")  # not Arrow's own, whose error of a full disk may lack its number
         self._parquet = pq.ParquetWriter(
             self._file,
@@ -140,12 +147,12 @@ class _Writer:
         self._pending.append(row)
         self._pending_bytes += size
         self.bytes += size
+        self.rows += 1
         if len(self._pending) >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         self._parquet.write_table(pa.Table.from_pylist(self._pending, schema=SCHEMA))
-        self._rows += len(self._pending)
         self._pending, self._pending_bytes = [], 0
 
     def close(self) -> RowFile:
@@ -153,7 +160,7 @@ class _Writer:
             self._flush()
         self._parquet.close()
         self._file.close()
-        return RowFile(self._path, self._rows)
+        return RowFile(self._path, self.rows)
 
     def abandon(self) -> None:
         """Let go of a file that will not be finished; on a full disk even that fails."""

@@ -15,7 +15,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset-uri", required=True, help="data set with key phrases, s3://...")
     parser.add_argument("--parent-uri", default="", help="checkpoint of the stage before; none for the first")
     parser.add_argument("--run-uri", required=True, help="folder of the run; the same folder resumes")
-    parser.add_argument("--preset", default="tiny", help="tiny, paper or a YAML file; changes behind it: tiny,dtype=...")
+    parser.add_argument(
+        "--preset", default="tiny", help="tiny, paper or a YAML file; changes behind it: tiny,dtype=..."
+    )
     parser.add_argument("--epochs", required=True, help="most passes over the training studies; 5+3 is a sum")
     parser.add_argument("--workers", type=int, default=2, help="Ray Train workers")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn")

@@ -277,3 +277,9 @@ def test_a_changed_or_missing_shard_is_noticed(store: ObjectStore, tmp_path: Pat
     store.put_bytes("s3://s2d/lost/manifest.json", manifest)
     with pytest.raises(ManifestError, match=r"lists 00000.parquet, which is not there"):
         read_studies(store, "s3://s2d/lost")
+
+
+def test_a_small_data_set_also_has_several_shards(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "SHARD_ROWS", 40)
+    uri = write(store, [make_study(f"s{i}") for i in range(16 + 32 + 40 + 1)], "small")
+    assert [shard.rows for shard in read_manifest(store, uri).shards] == [16, 32, 40, 1]
