@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from model.errors import ConfigError
 
@@ -19,7 +20,7 @@ ATTENTION_HEADS = 8  # the paper: "8-head cross-attention"
 
 # What a stage may train: the memory bank, the connector of each modality, the fusion, the language model's LoRA.
 Part = Literal["memory", "vision", "reference", "phrases", "fusion", "lora"]
-# How a modality's features become context slots (Table 4). "sma" is the method; the others are what it is compared with.
+# How a modality's features become context slots (Table 4). "sma" is the method, the others are compared with it.
 Connector = Literal["sma", "sma_unshared", "sma_msa", "mlp_qformer", "mlp"]
 
 
@@ -49,6 +50,12 @@ class VisionConfig(FrozenModel):
     std: float
     features: Literal["auto", "cache", "recompute"]  # frozen features: kept on the node's disk, or made in every step
 
+    @model_validator(mode="after")
+    def _fits(self) -> "VisionConfig":
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        return self
+
     @property
     def grid(self) -> int:
         """Patches per side."""
@@ -61,7 +68,6 @@ class StageConfig(Settings):
     epochs: int = Field(ge=1)  # at most; validation may end the stage before
     lr: float = Field(gt=0)
     trains: tuple[Part, ...] | None = None  # None: all that the stage sees, and LoRA from stage 2 on
-
 
 
 class AuxDropout(Settings):
@@ -152,9 +158,13 @@ class Preset(Settings):
     def _fits(self) -> "Preset":
         a = self.assumed
         if a.memory_width % ATTENTION_HEADS:
-            raise ValueError(f"memory_width {a.memory_width} is not a multiple of the {ATTENTION_HEADS} attention heads")
+            raise ValueError(
+                f"memory_width {a.memory_width} is not a multiple of the {ATTENTION_HEADS} attention heads"
+            )
         if a.missing == "absent" and a.fusion != "sequence":
             raise ValueError(f"fusion {a.fusion!r} needs missing: zero; slots can be absent in a sequence only")
+        if a.prompt.count("{image}") != 1:
+            raise ValueError(f"the prompt {a.prompt!r} must hold {{image}} exactly once: there the context slots go")
         if set(a.stages) != {1, 2, 3}:
             raise ValueError(f"stages are {sorted(a.stages)}; a preset has the three stages 1, 2 and 3")
         return self
@@ -171,17 +181,34 @@ def load_preset(name: str) -> Preset:
     "tiny,connector=mlp,assumed.aux_dropout.all=0" is the tiny preset with two values changed; a value is YAML.
     Raises ConfigError.
     """
-    base, *changes = name.split(",")
-    content = _read(base)
+    base, *changes = (part.strip() for part in re.split(    content = _read(base)
     for change in changes:
         _apply(content, change, name)
-    content["name"] = name if base in PRESETS else ",".join([content.get("name") or base, *changes])
+    content["name"] = ",".join([base if base in PRESETS else content.get("name") or base, *changes])
     try:
         return Preset.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "values"
-        raise ConfigError(f"preset {name}: {where}: {first['msg']}") from error
+        raise ConfigError(f"preset {name}: {_in_one_line(error.errors()[0])}") from error
+
+
+def _split(name: str) -> list[str]:
+    """Cut at the commas between changes, not at those inside a list or mapping."""
+    parts, depth = [""], 0
+    for letter in name:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def _in_one_line(error: ErrorDetails) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{where}: there is no such setting; model/presets shows all there are"
+    what = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -201,7 +228,7 @@ def _read(name: str) -> dict[str, Any]:
     return content
 
 
-def _apply(content: dict[str, Any], change: str, name: str) -> None:
+def _apply(content: dict[Any, Any], change: str, name: str) -> None:
     """Set one value, as in "assumed.stages.2.epochs=3". Unknown names are left for the validation to refuse."""
     path, equals, value = change.partition("=")
     *parents, leaf = [int(part) if part.isdigit() else part for part in path.strip().split(".")]
@@ -211,4 +238,7 @@ def _apply(content: dict[str, Any], change: str, name: str) -> None:
         content = content.setdefault(parent, {})
         if not isinstance(content, dict):
             raise ConfigError(f"preset {name}: {path}: {parent} holds one value, it has no parts")
-    content[leaf] = yaml.safe_load(value)
+    try:
+        content[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"preset {name}: the value of {path} is not YAML: {value!r}") from error

@@ -10,9 +10,9 @@ A curriculum is written down as its order, `s1-s2-s3`:
 | i | image | SMA_v, Q_mem, LoRA: the fair control, as it sees no text |
 | joint | every sample draws what s1, s2 or s3 would see | everything, from the start |
 
-Letters behind s2 or s3 name the texts outright: `s1-s3-s2rp` ends with reference (r) and phrases (p) together. A stage is
-named by its path from the beginning, `s1-s3` is another stage than `s1-s2-s3`: its weights depend on what came before.
-Inference sees the image alone.
+Letters behind s2 or s3 name the texts outright: `s1-s3-s2rp` ends with reference (r) and phrases (p) together. A stage
+is named by its path from the beginning, `s1-s3` is another stage than `s1-s2-s3`: its weights depend on what came
+before. Inference sees the image alone.
 """
 
 import re
@@ -36,23 +36,46 @@ class Stage:
     lora: bool
     mixture: bool = False  # joint: per sample the contexts of stage 1, 2 or 3
 
+    @property
+    def has_seen_text(self) -> bool:
+        """Has this stage, or one before it, seen a text? Then the fusion has a part in what the model has learned."""
+        return any(len(stage.modalities) > 1 for stage in parse(self.name))
+
     def parts(self, settings: StageConfig) -> frozenset[Part]:
-        """What this stage trains: all that it sees, unless the settings name the parts."""
-        if settings.trains is not None:
-            return frozenset(settings.trains)
+        """What this stage trains: all that it sees, or what the settings name of that. Raises ConfigError."""
         seen: set[Part] = {"memory", *self.modalities}
         if len(self.modalities) > 1:
             seen.add("fusion")
-        return frozenset(seen | {"lora"} if self.lora else seen)
+        if settings.trains is None:
+            return frozenset(seen | {"lora"} if self.lora else seen)
+        named = frozenset(settings.trains) & (seen | {"lora"})  # one setting serves every order's stage of its number
+        if not named:
+            raise ConfigError(
+                f"stage {self.name} trains nothing: it sees {', '.join(self.modalities)}, and"
+                f" assumed.stages.{self.number}.trains names {', '.join(settings.trains) or 'nothing'}"
+            )
+        return named
+
+    def uses_lora(self, settings: StageConfig) -> bool:
+        """Is there LoRA in this stage, to be trained or, if the settings leave it out, to stay at its start?"""
+        return self.lora or "lora" in self.parts(settings)
+
+    def uses(self, parameter: str, settings: StageConfig) -> bool:
+        """Does the parameter of this name have a part in what this stage computes, trained or not?
+
+        A checkpoint holds these: what a setting left untrained came from a seed, and must be the same at inference.
+        """
+        part = part_of(parameter)
+        if part == "lora":
+            return self.uses_lora(settings)
+        if part is None or (part == "fusion" and len(self.modalities) == 1):
+            return False
+        top, block = parameter.split(".")[:2]
+        return top == "memory_bank" or block in (*self.modalities, "all")
 
     def trains(self, parameter: str, settings: StageConfig) -> bool:
         """Does this stage train the parameter of this name?"""
-        part = part_of(parameter)
-        if part is None or part not in self.parts(settings):
-            return False
-        if part == "fusion":  # of the texts that are seen; `fusion.all` reads them together
-            return parameter.split(".")[1] in (*self.modalities, "all")
-        return True
+        return self.uses(parameter, settings) and part_of(parameter) in self.parts(settings)
 
 
 def part_of(parameter: str) -> Part | None:
@@ -87,7 +110,9 @@ def parse(order: str) -> tuple[Stage, ...]:
 def _stage(token: str, name: str, before: list[Stage]) -> Stage:
     found = re.fullmatch(r"s1|i|joint|s(?P<number>[23])(?P<texts>r?p?)", token)
     if found is None:
-        raise ConfigError(f"the order {name!r}: {token!r} is no stage; use s1, s2, s3 (s3rp names its texts), i or joint")
+        raise ConfigError(
+            f"the order {name!r}: {token!r} is no stage; use s1, s2, s3 (s3rp names its texts), i or joint"
+        )
     if token == "joint":
         return Stage(name=name, number=2, modalities=("vision", "reference", "phrases"), lora=True, mixture=True)
     if token in ("s1", "i"):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model import checkpoint
-from model.curriculum import PAG
+from model.curriculum import PAG, Stage, stage_named
 from model.decoder import IGNORED, Decoder
 from model.grounding import Span, evidence_maps, sentences, token_probabilities
 from model.s2d_align import Batch, S2DAlign
@@ -82,20 +82,28 @@ def generate_ids(decoder: Decoder, slots: Tensor) -> list[list[int]]:
 class ReportGenerator:
     """A loaded checkpoint or model version, ready to write drafts."""
 
-    def __init__(self, model: S2DAlign, manifest: dict[str, Any], statistics: dict[str, np.ndarray] | None) -> None:
+    def __init__(
+        self,
+        model: S2DAlign,
+        manifest: dict[str, Any],
+        statistics: dict[str, np.ndarray] | None,
+        stage: Stage = PAG[0],
+    ) -> None:
+        """`stage`: the last that was trained; a fusion that it learned stays in place."""
         model.decoder.merge_lora()
         self.model = model.eval()
+        self.stage = stage
         self.manifest = manifest
         self.statistics = statistics
 
     @classmethod
     def load(cls, directory: Path) -> "ReportGenerator":
         """Load a folder with `manifest.json` and `trainable.safetensors`. Raises ManifestError if it is incomplete."""
-        model, _ = checkpoint.load(directory)
+        model, trained = checkpoint.load(directory)
         manifest = checkpoint.read_json(directory / checkpoint.MANIFEST)
         path = directory / IN_DISTRIBUTION
         statistics = {k: v.numpy() for k, v in load_file(path).items()} if path.is_file() else None
-        return cls(model, manifest, statistics)
+        return cls(model, manifest, statistics, stage_named(trained.stage))
 
     @property
     def image_size(self) -> int:
@@ -122,7 +130,7 @@ class ReportGenerator:
     def draft(self, images: np.ndarray, *, evidence: bool = False) -> list[Draft]:
         """Write one draft for each of the (B, S, S) uint8 radiographs."""
         model, patches = self.model, self.patches(images)
-        slots = model.context(Batch(reports=(), patches=patches), PAG[0])
+        slots = model.image_context(Batch(reports=(), patches=patches), self.stage)
         ids = generate_ids(model.decoder, slots)
         labels = nn.utils.rnn.pad_sequence(
             [torch.tensor(row or [IGNORED]) for row in ids], batch_first=True, padding_value=IGNORED

@@ -1,9 +1,9 @@
 """Evidence maps: which patches a sentence rests on, through the memory.
 
 E(s, p) = sum over slots j of A_llm(s, j) * A_sma(j, p): the language model's attention from the sentence's tokens to
-the slots, times the slots' attention to the patches. Attention is not explanation. Whether these maps say anything
-about the patient is judged in evaluation, against another patient's map and the class-prior mask, and the verdict
-travels with every map.
+the slots, times the slots' attention to the patches (for another connector: its `slot_attention`). Attention is not
+explanation. Whether these maps say anything about the patient is judged in evaluation, against another patient's map
+and the class-prior mask, and the verdict travels with every map.
 """
 
 import re
@@ -50,9 +50,9 @@ def token_probabilities(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tenso
 
 @torch.no_grad()
 def slot_attention(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tensor:
-    """Attention from the position that predicts each token to the context slots: (B, T, M), rows sum to 1.
+    """Attention from the position that predicts each token to the image's slots: (B, T, M), rows sum to 1.
 
-    Mean over the heads of the middle third of the layers.
+    Mean over the heads of the middle third of the layers. In a sequence of contexts the image's slots are the last M.
     """
     lm = model.decoder.lm
     lm.set_attn_implementation("eager")  # type: ignore[operator]  # the fused kernels do not return weights
@@ -63,8 +63,8 @@ def slot_attention(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tensor:
     layers: tuple[Tensor, ...] = output.attentions  # type: ignore[attr-defined]
     third = max(1, len(layers) // 3)
     weights = torch.stack(layers[third : 2 * third] or layers).mean(dim=(0, 2))  # (B, L, L)
-    first = len(model.decoder.prompt_before)
-    stop = first + slots.shape[1]
+    stop = len(model.decoder.prompt_before) + slots.shape[1]
+    first = stop - model.preset.assumed.memory_slots
     to_slots = weights[:, stop + len(model.decoder.prompt_after) - 1 :, first:stop]
     return to_slots / to_slots.sum(dim=-1, keepdim=True).clamp(min=1e-9)
 

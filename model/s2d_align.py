@@ -1,19 +1,22 @@
-"""S2D-Align as one module: frozen encoders, shared memory, one SMA per modality, fusion, language model.
+"""S2D-Align as one module: frozen encoders, shared memory, one connector per modality, fusion, language model.
 
 Read `context` first: it is the method in twenty lines.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from model.config import Preset, load_preset
+from model.config import Preset, StageConfig, load_preset
+from model.connectors import AnyConnector, make_connector
 from model.curriculum import Modality, Stage
 from model.decoder import Decoder
 from model.encoders import TextEncoder, VisionEncoder
-from model.memory_adapter import MemoryAdapter, MemoryBank
+from model.errors import ConfigError
+from model.fusion import ChannelLinear, ChannelResidual, TextSlots, in_sequence, in_sequence_of_present
+from model.memory_adapter import MemoryBank, Sizes
 
 MODALITIES: tuple[Modality, ...] = ("vision", "reference", "phrases")
 
@@ -28,6 +31,10 @@ class Batch:
     references: Sequence[str] = ()
     phrases: Sequence[str] = ()
 
+    def image_alone(self) -> "Batch":
+        """The same studies without their texts, as at inference."""
+        return replace(self, references=(), phrases=())
+
 
 class S2DAlign(nn.Module):
     """The whole model. `forward` is the loss of one stage, so that data-parallel wrappers see every gradient."""
@@ -36,17 +43,27 @@ class S2DAlign(nn.Module):
         super().__init__()
         self.preset = preset
         self.vision, self.text, self.decoder = vision, text, decoder
-        a = preset.assumed
-        self.memory_bank = MemoryBank(a.memory_slots, a.memory_width, a.memory_init_std)
-        widths = {"vision": vision.width, "reference": text.width, "phrases": text.width}
-        scale = decoder.token_scale()
-        self.adapters = nn.ModuleDict(
-            {m: MemoryAdapter(widths[m], a.memory_width, a.adapter_hidden, decoder.width, scale) for m in MODALITIES}
-        )
-        # W_t and W_p of Z = M_v + W_t M_t + W_p M_p. Zero at the start: stage n + 1 begins exactly at stage n.
-        self.fusion = nn.ModuleDict({m: nn.Linear(decoder.width, decoder.width, bias=False) for m in MODALITIES[1:]})
-        for linear in self.fusion.values():
-            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
+        a, scale = preset.assumed, decoder.token_scale()
+        shared = preset.connector == "sma"
+        self.memory_bank = MemoryBank(a.memory_slots, a.memory_width, a.memory_init_std) if shared else None
+        self.adapters = nn.ModuleDict()
+        for modality in MODALITIES:
+            sizes = Sizes(
+                source_width=vision.width if modality == "vision" else text.width,
+                slots=a.memory_slots,
+                width=a.memory_width,
+                hidden=a.adapter_hidden,
+                output_width=decoder.width,
+                output_scale=scale,
+                init_std=a.memory_init_std,
+                grid=preset.vision.grid if modality == "vision" else None,
+            )
+            self.adapters[modality] = make_connector(preset.connector, sizes)
+        self.fusion: ChannelResidual | ChannelLinear | None = None  # a sequence has nothing to learn
+        if a.fusion == "channel_residual":
+            self.fusion = ChannelResidual(decoder.width)
+        elif a.fusion == "channel_linear":
+            self.fusion = ChannelLinear(decoder.width, scale)
 
     @classmethod
     def build(cls, preset: Preset | str, *, seed: int = 0) -> "S2DAlign":
@@ -60,35 +77,86 @@ class S2DAlign(nn.Module):
             torch.manual_seed(seed)
             return cls(preset, vision, text, decoder)
 
-    def adapter(self, modality: Modality) -> MemoryAdapter:
-        """The SMA of one modality."""
-        found = self.adapters[modality]
-        assert isinstance(found, MemoryAdapter)
-        return found
+    def adapter(self, modality: Modality) -> AnyConnector:
+        """The connector of one modality."""
+        return self.adapters[modality]  # type: ignore[return-value]
 
-    def context(self, batch: Batch, stage: Stage) -> Tensor:
-        """Build C1, C2 or C3 (paper, eq. 2 to 4) -> (B, M, H).
+    def context(self, batch: Batch, stage: Stage) -> Tensor | list[Tensor]:
+        """Build C1, C2 or C3 (paper, eq. 2 to 4) -> (B, M', H), or B tensors (M_b, H) with `missing: absent`.
 
-        A missing text contributes exactly zero, so C3 without texts is C1.
+        A missing text contributes exactly zero (or no slot), so C3 without texts is C1.
         """
         patches = batch.patches if batch.patches is not None else self.vision(batch.images)
-        slots: Tensor = self.adapter("vision")(self.memory_bank, patches)
-        texts = {"reference": batch.references, "phrases": batch.phrases}
+        vision: Tensor = self.adapter("vision")(self.memory_bank, patches.float())
+        texts: dict[Modality, TextSlots] = {}
         for modality in stage.modalities[1:]:
-            present = torch.tensor([bool(text) for text in texts[modality]], device=slots.device)
-            tokens, mask = self.text(texts[modality])
-            read = self.adapter(modality)(self.memory_bank, tokens, mask)
-            slots = slots + self.fusion[modality](read) * present[:, None, None]
-        return slots
+            given = batch.references if modality == "reference" else batch.phrases
+            read = self._read(modality, given or [""] * len(vision))
+            if read is not None:
+                texts[modality] = read
+        if isinstance(self.fusion, ChannelLinear) and not stage.has_seen_text:
+            return vision
+        if self.fusion is not None:
+            fused: Tensor = self.fusion(vision, texts)
+            return fused
+        if self.preset.assumed.missing == "absent":
+            return in_sequence_of_present(vision, texts)
+        return in_sequence(vision, texts)
+
+    def _read(self, modality: Modality, texts: Sequence[str]) -> TextSlots | None:
+        """Read the texts of a batch. None when none is there: in training a stage's adapter then reads nothing, times
+        zero, as data parallel waits for every parameter's gradient."""
+        present = [bool(text) for text in texts]
+        if not any(present) and not self.training:
+            return None
+        tokens, mask = self.text(texts)
+        slots: Tensor = self.adapter(modality)(self.memory_bank, tokens.float(), mask)
+        return TextSlots(slots * torch.tensor(present, device=slots.device)[:, None, None], present)
+
+    def image_context(self, batch: Batch, stage: Stage) -> Tensor:
+        """C1 as after `stage`: what inference and validation read -> (B, M', H)."""
+        slots = self.context(batch.image_alone(), stage)
+        return slots if isinstance(slots, Tensor) else torch.stack(slots)
+
+    def slot_count(self, stage: Stage) -> int:
+        """Context slots of a sample that has all that the stage sees."""
+        slots = self.preset.assumed.memory_slots
+        if self.preset.assumed.fusion != "sequence":
+            return slots
+        return slots * len(MODALITIES if self.preset.assumed.missing == "zero" else stage.modalities)
 
     def forward(self, batch: Batch, stage: Stage) -> Tensor:
-        """Mean token cross-entropy of the batch's reports in this stage's context."""
+        """Summed token cross-entropy of the batch's reports in this stage's context (float32 scalar)."""
         return self.decoder.loss(self.context(batch, stage), batch.reports)
 
+    def settings(self, stage: Stage) -> StageConfig:
+        """The preset's values for a stage."""
+        return self.preset.assumed.stages[stage.number]
+
     def prepare(self, stage: Stage) -> list[str]:
-        """Make exactly the stage's parameters trainable and return their names, sorted."""
-        if stage.lora:
+        """Make exactly the stage's parameters trainable and return their names, sorted. Raises ConfigError."""
+        settings = self.settings(stage)
+        if stage.uses_lora(settings):
             self.decoder.add_lora()
+        if isinstance(self.fusion, ChannelLinear) and stage.has_seen_text:
+            self.fusion.start_at(self.adapter("vision").norm_output)
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(stage.trains(name))
-        return sorted(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+            parameter.requires_grad_(stage.trains(name, settings))
+        names = sorted(name for name, parameter in self.named_parameters() if parameter.requires_grad)
+        if not names:
+            raise ConfigError(
+                f"stage {stage.name} trains nothing: {', '.join(settings.trains or ())} with connector "
+                f"{self.preset.connector} and fusion {self.preset.assumed.fusion}; change"
+                f" assumed.stages.{stage.number}.trains"
+            )
+        return names
+
+
+def slot_scale(model: S2DAlign, slots: Tensor | Sequence[Tensor]) -> float:
+    """Mean norm of the context slots that are not zero, over the word embeddings' typical norm.
+
+    Far from 1, a frozen language model can't read them: the usual reason for a stage 1 that does not learn.
+    """
+    flat = slots.flatten(0, -2) if isinstance(slots, Tensor) else torch.cat(list(slots))
+    norms = flat.detach().float().norm(dim=-1)
+    return float(norms[norms > 0].mean()) / (model.decoder.token_scale() * model.decoder.width**0.5)
