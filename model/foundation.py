@@ -289,7 +289,8 @@ def make_decoder(texts: Texts, preset: Preset, out: Path, *, epochs: int, seed: 
         index = sorted(next(order), key=lambda i: len(texts.phrases[i]))
         with mixed_precision():
             slots = phrase_slots(decoder, [shuffled_phrases(texts.phrases[i], rng) for i in index])
-            loss = decoder.loss(slots, [texts.reports[i] for i in index])
+            reports = [texts.reports[i] for i in index]
+            loss = decoder.loss(slots, reports) / sum(len(decoder.report_ids(report)) for report in reports)
         recipe.step(loss)
     decoder.lm.eval().requires_grad_(False)
     decoder.lm.save_pretrained(out)  # type: ignore[operator]

@@ -1,8 +1,8 @@
 """Low-rank adaptation (LoRA) of frozen linear layers: y = W x + b + (alpha / r) B A dropout(x).
 
-Two things make it cheaper than a layer around a layer. The low-rank product is added into the frozen layer's output, and
-its input gradient into the frozen layer's, without another pass over either; and the frozen weight's own gradient is
-never thought of. Layers that read one tensor (q, k and v; gate and up) share one dropout mask of it.
+Two things make it cheaper than a layer around a layer. The low-rank product is added into the frozen layer's output,
+and its input gradient into the frozen layer's, without another pass over either. And layers that read one tensor (q, k
+and v; gate and up) share one dropout mask of it.
 """
 
 import math
@@ -21,7 +21,14 @@ class _LowRank(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, d: Tensor | None, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, s: float
+        ctx: FunctionCtx,
+        x: Tensor,
+        d: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        s: float,
     ) -> Tensor:
         read = x if d is None else d
         low = read @ a.t()  # (T, r)
