@@ -181,7 +181,8 @@ def load_preset(name: str) -> Preset:
     "tiny,connector=mlp,assumed.aux_dropout.all=0" is the tiny preset with two values changed; a value is YAML.
     Raises ConfigError.
     """
-    base, *changes = (part.strip() for part in re.split(    content = _read(base)
+    base, *changes = _split(name)
+    content = _read(base)
     for change in changes:
         _apply(content, change, name)
     content["name"] = ",".join([base if base in PRESETS else content.get("name") or base, *changes])
