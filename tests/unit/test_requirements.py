@@ -19,6 +19,7 @@ NOT_IMPORTED = {
     "pylibjpeg-libjpeg": "pydicom's decoders of compressed pixels",
     "pylibjpeg-openjpeg": "pydicom's decoders of compressed pixels",
     "radgraph": "imported with the network shut off around it",
+    "sentencepiece": "transformers reads tokenizer.model with it",
     "flask": "moto's server",
     "flask-cors": "moto's server",
     "mypy": "a program",
