@@ -1,7 +1,7 @@
 """A table as one pipeline: data in, every row trained on the same data with every seed, one comparison out.
 
-Like pag.py it is compiled for Kubeflow and is what one machine runs. The table and the number of seeds decide the graph,
-so they are fixed when it is compiled; the rest is asked for at run time.
+Like pag.py it is compiled for Kubeflow and is what one machine runs. The table and the number of seeds decide the
+graph, so they are fixed when it is compiled; the rest is asked for at run time.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ def ablation(table: Table, seeds: int) -> Any:
 
         Args:
             data_root: Prepared data set, or films and reports in a layout that is recognised.
-            keyphrase_policy: Which findings become key phrases. "positive" (as the paper), "positive+uncertain" or "all".
+            keyphrase_policy: Which findings become phrases. "positive" (as the paper), "positive+uncertain" or "all".
             model_preset: Sizes and pretrained parts of the model. "paper", or "tiny" for a machine without a GPU.
             out_prefix: Bucket, and prefix if any, that receives data sets and checkpoints.
             run_name: Name of this run. Tables under the same name share what they have in common.
@@ -52,7 +52,9 @@ def ablation(table: Table, seeds: int) -> Any:
         """
         run_uri = f"{out_prefix}/runs/{run_name}"
         epochs = {"1": stage1_epochs, "2": stage2_epochs, "3": stage3_epochs}
-        studies = light(preprocess(data_root=data_root, out_prefix=out_prefix, preset=model_preset), hours=24, cached=True)
+        studies = light(
+            preprocess(data_root=data_root, out_prefix=out_prefix, preset=model_preset), hours=24, cached=True
+        )
         phrases = light(
             key_phrases(dataset_uri=studies.outputs["Output"], out_prefix=out_prefix, policy=keyphrase_policy),
             hours=24,
@@ -73,7 +75,8 @@ def ablation(table: Table, seeds: int) -> Any:
                     seed=training.seed,
                     accept=training.accept,
                 ),
-                f"seed {training.seed}: {training.stage}" + ("" if training.variant == "base" else f" {training.variant}"),
+                f"seed {training.seed}: {training.stage}"
+                + ("" if training.variant == "base" else f" {training.variant}"),
             )
         task = compare(dataset_uri=dataset_uri, run_uri=run_uri, rows=rows, out_uri=f"{run_uri}/compare/{table.name}")
         task.after(*done.values()).set_display_name("compare")

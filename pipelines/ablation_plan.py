@@ -71,7 +71,9 @@ def trainings(table: Table, seeds: int) -> list[Training]:
                 found.setdefault(training)
     folders = [training.folder for training in found]
     if twice := sorted({folder for folder in folders if folders.count(folder) > 1}):
-        raise ConfigError(f"table {table.name}: two different stages would be kept as {twice[0]}; change one of the rows")
+        raise ConfigError(
+            f"table {table.name}: two different stages would be kept as {twice[0]}; change one of the rows"
+        )
     return list(found)
 
 

@@ -18,7 +18,7 @@ from model.curriculum import Stage, parse
 from model.errors import ConfigError, S2DError
 
 NAMED = {"3": "table3", "4": "table4", "priors": "priors", "orders": "orders", "noise": "noise"}
-# Whose epochs a stage is given unless the row says otherwise: those of the preset's stage, or of all that it stands for.
+# Whose epochs a stage is given unless the row says otherwise.
 BUDGET = {"s1": "1", "s2": "2", "s3": "3", "i": "2+3", "joint": "1+2+3"}
 
 T = TypeVar("T")
@@ -81,9 +81,13 @@ class Table(Part):
     def _has_its_full_row(self) -> "Table":
         found = [row for row in self.rows if row.id == self.full]
         if not found:
-            raise ValueError(f"full is {self.full!r}, which is no row; the rows are {', '.join(r.id for r in self.rows)}")
+            raise ValueError(
+                f"full is {self.full!r}, which is no row; the rows are {', '.join(r.id for r in self.rows)}"
+            )
         if found[0].curriculum is None or found[0].seeds is not None:
-            raise ValueError(f"the row {self.full!r} is what others are compared with; it needs a curriculum and all seeds")
+            raise ValueError(
+                f"the row {self.full!r} is what others are compared with; it needs a curriculum and all seeds"
+            )
         return self
 
 

@@ -15,7 +15,7 @@ def compare(
     page: dsl.Output[dsl.HTML],
     table: dsl.Output[dsl.Markdown],
 ) -> str:
-    """Score the test reports of every row and seed, compare them with the full curriculum, and return the results' folder.
+    """Score the test reports of every row and seed, compare the rows, and return the folder of the results.
 
     Args:
         dataset_uri: The data set with the test patients.
