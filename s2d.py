@@ -239,6 +239,42 @@ def pipeline_run(settings: tuple[str, ...]) -> None:
 
 
 @cli.command()
+@click.option("--table", "name", required=True, help="3, 4, priors, orders, noise, or a YAML file with rows.")
+@click.option("--preset", default="tiny", show_default=True, help="Preset, with changes for all rows if any.")
+@click.option("--seeds", default=3, show_default=True, help="Training seeds of every row.")
+@click.option("--patients", default=900, show_default=True, help="Phantom patients, when there is no --data.")
+@click.option("--data", default="", help="Prepared data set, or a folder that `s2d data prepare` reads.")
+@click.option("--workers", default=2, show_default=True, help="Training processes of a stage.")
+@click.option("--run-name", default="", help="Name of the run; the same name goes on. By default named by its inputs.")
+@click.option("--page", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown page about it here.")
+@click.option("--compile", "package", type=click.Path(path_type=Path, dir_okay=False), help="Only write the package.")
+def ablate(name: str, seeds: int, package: Path | None, **options: Any) -> None:
+    """Train the rows of a table, compare them, and print the table.
+
+    What is finished is used again: after an interruption, and by other tables of the same data and preset.
+    """
+    from functools import partial
+
+    from components.preprocess.phantom.make import make_phantom
+    from local.ablation import AblationRequest, run_ablation
+    from local.platform import home_folder
+    from pipelines.ablation import ablation
+    from pipelines.ablation_table import read_table
+    from pipelines.compile import compile_package
+    from pipelines.local_run import run_locally, run_name
+
+    table = read_table(name)
+    pipeline = ablation(table, seeds)
+    if package is not None:
+        click.echo(compile_package(package, pipeline=pipeline))
+        return
+    command = f"s2d ablate --table {name} --preset {options['preset']} --seeds {seeds} --patients {options['patients']}"
+    request = AblationRequest(table=table.name, title=table.title, command=command, **options)
+    run_pipeline = partial(run_locally, pipeline=pipeline)
+    run_ablation(home_folder(), request, make_phantom=make_phantom, run_pipeline=run_pipeline, name_run=run_name)
+
+
+@cli.command()
 def results() -> None:
     """Print the tables of the runs, newest first."""
     from local.demo import tables

@@ -64,6 +64,16 @@ def up(home: Path | None = None) -> list[ProcessStatus]:
         return _status(home)
 
 
+def up_store(home: Path) -> int:
+    """Start the object store alone, which is all that training and evaluation need; return its process id."""
+    home.mkdir(parents=True, exist_ok=True)
+    with processes.exclusive(home):
+        _ensure(home, object_store)
+        child = processes.find(home, object_store.NAME)
+    assert child is not None  # it was ready a moment ago
+    return child.pid
+
+
 def status(home: Path | None = None) -> list[ProcessStatus]:
     """How every process of the platform is, each asked by a real request."""
     return _status(home or home_folder())

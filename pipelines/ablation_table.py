@@ -29,7 +29,7 @@ class TableRow(Part):
     """One row as a researcher writes it down."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
-    label: str
+    label: str = Field(pattern=r"^[^|\n]+$")  # a cell of a Markdown table
     curriculum: str | None = None  # order of stages, "s1-s2-s3"; none: the all-normal template
     changes: str = ""  # to the preset: "connector=mlp,assumed.fusion=sequence"
     epochs: tuple[Share, ...] = ()  # per stage of the curriculum; empty: the usual ones

@@ -22,7 +22,8 @@ def render_page(result: dict[str, Any]) -> str:
     title = html.escape(result["title"])
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><p class=banner>{banner}Generated texts are drafts of research models, not for clinical use.</p>"
+        f"<h1>{title}</h1><p class=banner>{banner}Generated texts are drafts of research models, not for clinical"
+        f" use.</p>"
         f"<h2>F1, distance to the full row</h2>{forest(result)}{_tables(format_comparison(result))}</html>"
     )
 

@@ -1,4 +1,4 @@
-"""What the comparison is asked for: rows, and where the checkpoints of every seed lie. It comes as JSON: checked here."""
+"""What the comparison is asked for: rows, and where the checkpoints of every seed lie. JSON, checked here."""
 
 from typing import Literal
 

@@ -121,8 +121,8 @@ def training_table(entries: Sequence[dict[str, Any]]) -> str:
     """What training took: optimizer steps per stage, whether validation ended it, and the copy gap at the end."""
     lines = [
         "Optimizer steps per stage and seed (early: validation ended the stage before its epochs were used up). Copy"
-        " gap: validation loss with the last stage's texts minus that with the image alone, mean over seeds; far below 0"
-        " means that the texts are read off.",
+        " gap: validation loss with the last stage's texts minus that with the image alone, mean over seeds; far below"
+        " 0 means that the texts are read off.",
         "",
         "| row | steps taken | copy gap |",
         "|---|---|---|",
