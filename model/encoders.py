@@ -122,7 +122,8 @@ class TextEncoder(FrozenEncoder):
         tokens = self.tokenizer(
             list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         ).to(next(self.backbone.parameters()).device)
-        hidden: Tensor = self.backbone(
-            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-        ).last_hidden_state
-        return hidden.float(), tokens["attention_mask"].bool()
+        mask: Tensor = tokens["attention_mask"].bool()
+        # In full, as attention wants it: transformers would look at the values first, and a GPU would have to wait.
+        full = mask[:, None, None, :].expand(-1, -1, mask.shape[1], -1)
+        hidden: Tensor = self.backbone(input_ids=tokens["input_ids"], attention_mask=full).last_hidden_state
+        return hidden.float(), mask

@@ -54,7 +54,7 @@ HUB_ERRORS = (OSError, HTTPError, HFValidationError)
 
 
 def base_models_folder() -> Path:
-    """Where this node keeps models of the object store: `S2D_BASE_MODELS`, else the user's own folder in scratch space."""
+    """Where this node keeps models of the object store: `S2D_BASE_MODELS`, else one of the user in scratch space."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else Path(tempfile.gettempdir()) / f"s2d-base-models-{os.getuid()}"
 
@@ -271,13 +271,14 @@ def load_pretrained(loader: type, choice: FrozenModel, *, extra: Sequence[str] =
 def load_tokenizer(loader: type, choice: FrozenModel) -> PreTrainedTokenizerBase:
     """Load a frozen model's tokenizer, with a padding token. Raises ConfigError."""
     folder = locate(choice)
+    tokenizer: PreTrainedTokenizerBase
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise ConfigError(
             f"{folder} has no vocabulary ({' or '.join(VOCABULARIES)}); fetch that file of {choice.source}"
         )
     try:
         with _quiet():
-            tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
+            tokenizer = loader.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(f"the vocabulary of {choice.source} in {folder} cannot be loaded: {first[:200]}") from error

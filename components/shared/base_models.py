@@ -35,7 +35,7 @@ def put(store: ObjectStore, folder: Path, bucket: str) -> str:
 
 
 def get(store: ObjectStore, address: str) -> Path:
-    """Fetch a model to this node, unless it is there, and return its folder. Raises ConfigError, StoreError, DataError."""
+    """Fetch a model to this node, unless it is there, and return its folder. Raises S2DError."""
     digest = pretrained.address_digest(address)
     if digest is None:
         raise ConfigError(f"{address} is no address in the object store; write s3://BUCKET/base-models/DIGEST")
