@@ -149,6 +149,38 @@ def export_command(uri: str, folder: Path, acknowledge: str) -> None:
     click.echo(export(ObjectStore.from_env(), uri, folder, acknowledge))
 
 
+@cli.group("base-models", cls=InOrder)
+def base_models() -> None:
+    """Keep pretrained models in the object store."""
+
+
+@base_models.command("put")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--bucket", default="s2d", show_default=True, help="Bucket of the object store.")
+def base_models_put(folder: Path, bucket: str) -> None:
+    """Upload the model in FOLDER and print its address, which a preset names as `source`."""
+    from components.shared import base_models
+    from components.shared.storage import ObjectStore
+    from local.platform import platform_environment
+
+    if not os.environ.get("AWS_S3_ENDPOINT"):
+        os.environ.update(platform_environment())
+    click.echo(base_models.put(ObjectStore.from_env().patient(), folder, bucket))
+
+
+@base_models.command("get")
+@click.argument("address")
+def base_models_get(address: str) -> None:
+    """Fetch the model at ADDRESS to this machine and print its folder. Training does so by itself."""
+    from components.shared import base_models
+    from components.shared.storage import ObjectStore
+    from local.platform import platform_environment
+
+    if not os.environ.get("AWS_S3_ENDPOINT"):
+        os.environ.update(platform_environment())
+    click.echo(base_models.get(ObjectStore.from_env().patient(), address))
+
+
 @cli.group(cls=InOrder)
 def bench() -> None:
     """Measure this machine: ratios to a plain way of doing the same, each with its gate."""
