@@ -91,6 +91,8 @@ class S2DAlign(nn.Module):
         texts: dict[Modality, TextSlots] = {}
         for modality in stage.modalities[1:]:
             given = batch.references if modality == "reference" else batch.phrases
+            if given and len(given) != len(vision):
+                raise ValueError(f"{len(given)} {modality} texts for {len(vision)} samples")
             read = self._read(modality, given or [""] * len(vision))
             if read is not None:
                 texts[modality] = read

@@ -2,7 +2,8 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 import torch
@@ -58,13 +59,19 @@ def frozen_parts() -> tuple[VisionEncoder, TextEncoder, Decoder]:
     )
 
 
-@pytest.fixture
-def new_model(frozen_parts: tuple[VisionEncoder, TextEncoder, Decoder]) -> Callable[[], S2DAlign]:
-    """Make a new model on frozen parts of its own; equal calls give equal weights."""
+class NewModel(Protocol):
+    """Makes a new model on frozen parts of its own; equal calls give equal weights."""
 
-    def make() -> S2DAlign:
+    def __call__(self, preset: str = "tiny") -> S2DAlign: ...
+
+
+@pytest.fixture
+def new_model(frozen_parts: tuple[VisionEncoder, TextEncoder, Decoder]) -> NewModel:
+    def make(preset: str = "tiny") -> S2DAlign:
         vision, text, decoder = copy.deepcopy(frozen_parts)
+        settings = load_preset(preset)
+        decoder.assumed = settings.assumed
         torch.manual_seed(1)
-        return S2DAlign(load_preset("tiny"), vision, text, decoder)
+        return S2DAlign(settings, vision, text, decoder)
 
     return make
