@@ -47,13 +47,12 @@ def train(
     if mode == "local":
         from components.train_stage.driver import fit  # late: Ray takes seconds to import
 
-        fit(run)
-    elif mode == "kubernetes":
+        return fit(run)
+    if mode == "kubernetes":
         entrypoint = ["python", "-m", "components.train_stage.driver", "--spec", run.publish(store)]
         run_ray_job(entrypoint, run=run_uri, stage=f"{run.stage}-{run.digest}", workers=workers)
-    else:
-        raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
-    return run.checkpoint_uri
+        return run.checkpoint_uri
+    raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
 
 
 def loss_page(checkpoint_uri: str) -> str:

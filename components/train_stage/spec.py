@@ -9,7 +9,8 @@ from components.shared.storage import ObjectStore, join_uri, split_uri
 from model.checkpoint import MANIFEST, CheckpointManifest
 from model.config import load_preset
 from model.curriculum import parse
-from model.errors import ConfigError, ManifestError, StoreMissing
+from model.errors import ConfigError, StoreMissing
+from model.manifest import require_same, what_teaches
 
 ACCEPTABLE = ("dataset", "frozen", "preset")  # what may differ between a stage and its parent, when told so
 
@@ -81,13 +82,19 @@ class StageRun:
     def finished(self, store: ObjectStore) -> bool:
         """Is the checkpoint already there? Raises ManifestError when there is one of other settings."""
         try:
-            manifest = CheckpointManifest.model_validate_json(store.get_bytes(join_uri(self.checkpoint_uri, MANIFEST)))
+            found = CheckpointManifest.model_validate_json(store.get_bytes(join_uri(self.checkpoint_uri, MANIFEST)))
         except StoreMissing:
             return False
-        wanted = (self.dataset_uri, self.parent_uri or None, self.epochs, self.seed, load_preset(self.preset))
-        if (manifest.dataset, manifest.parent, manifest.epochs, manifest.seed, manifest.preset) != wanted:
-            raise ManifestError(f"{self.checkpoint_uri} was trained with other settings; choose another run name")
-        return True
+        what, hint = f"{self.checkpoint_uri} was trained with other settings", "choose another run name"
+        here = {
+            "dataset": self.dataset_uri,
+            "parent": self.parent_uri or None,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
+        require_same(what, {key: getattr(found, key) for key in here}, here, hint)
+        require_same(what, what_teaches(found.preset), what_teaches(load_preset(self.preset)), hint)
+        return found.complete
 
 
 def epochs_of(text: str) -> int:
