@@ -69,7 +69,7 @@ def ablation(table: Table, seeds: int) -> Any:
                     dataset_uri=dataset_uri,
                     parent_uri=done[training.parent].outputs["Output"] if training.parent else "",
                     run_uri=f"{run_uri}/{training.run_folder}",
-                    preset=with_changes(f"{model_preset}", ",".join(training.changes)),
+                    preset=with_changes(f"{model_preset}", training.changes),
                     epochs="+".join(f"{epochs[share]}" for share in training.budget[-1].split("+")),
                     workers=train_workers,
                     seed=training.seed,

@@ -100,14 +100,14 @@ def _seeds(row: TableRow, seeds: int) -> range:
 
 def _path(row: TableRow, seed: int) -> tuple[Training, ...]:
     """The stages of a row, from the first to the one that is judged."""
-    stages, changes = row.stages, [change for change in row.changes.split(",") if change]
+    stages = row.stages
     path: list[Training] = []
     for end in range(1, len(stages) + 1):
         path.append(
             Training(
                 seed=seed,
                 stages=tuple(stage.name for stage in stages[:end]),
-                changes=tuple(change for change in changes if _concerns(change, stages[:end])),
+                changes=tuple(change for change in row.changes if _concerns(change, stages[:end])),
                 budget=row.budget[:end],
                 parent=path[-1] if path else None,
             )

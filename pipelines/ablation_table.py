@@ -31,7 +31,7 @@ class TableRow(Part):
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     label: str = Field(pattern=r"^[^|\n]+$")  # a cell of a Markdown table
     curriculum: str | None = None  # order of stages, "s1-s2-s3"; none: the all-normal template
-    changes: str = ""  # to the preset: "connector=mlp,assumed.fusion=sequence"
+    changes: tuple[str, ...] = ()  # of the preset: ["connector=mlp", "assumed.fusion=sequence"]
     epochs: tuple[Share, ...] = ()  # per stage of the curriculum; empty: the usual ones
     images: TestImages = "own"
     control: bool = False
@@ -97,9 +97,9 @@ def usual_budget(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(BUDGET[token if token in BUDGET else token[:2]] for token in tokens)
 
 
-def with_changes(preset: str, changes: str) -> str:
+def with_changes(preset: str, changes: tuple[str, ...]) -> str:
     """The name of a preset with changes behind it."""
-    return f"{preset},{changes}" if changes else preset
+    return ",".join([preset, *changes])
 
 
 def read_table(name: str) -> Table:
