@@ -18,14 +18,15 @@ from components.shared.storage import ObjectStore, join_uri
 from model import pretrained
 from model.config import FrozenModel, Preset
 from model.errors import ConfigError, ManifestError
+from model.weight_files import companions, folder_digest, weight_files
 
 COMMIT = "config.json"  # goes up last, and nothing loads without it
 
 
 def put(store: ObjectStore, folder: Path, bucket: str) -> str:
     """Upload the model in `folder` and return its address, which a preset names as `source`."""
-    files = [*pretrained.weight_files(folder), *pretrained.companions(folder)]
-    address = join_uri(f"s3://{bucket}", "base-models", pretrained.folder_digest(folder).removeprefix("sha256:"))
+    files = [*weight_files(folder), *companions(folder)]
+    address = join_uri(f"s3://{bucket}", "base-models", folder_digest(folder).removeprefix("sha256:"))
     store.check(bucket)
     there = set(store.list(address))
     files = [path for path in files if join_uri(address, path.name) not in there]
@@ -80,7 +81,7 @@ def frozen_models(preset: Preset) -> tuple[FrozenModel, ...]:
 
 def _check(part: Path, digest: str, address: str) -> None:
     try:
-        found = pretrained.folder_digest(part)
+        found = folder_digest(part)
     except ConfigError as error:
         raise ManifestError(f"{address} is not whole: {error}".replace(f"{part}/", "")) from error
     if found != f"sha256:{digest}":
