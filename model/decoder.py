@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from model import lora
 from model.config import Assumed, Preset
-from model.encoders import freeze, load_pretrained, locate
+from model.encoders import freeze
 from model.packing import PACKED, Layout
+from model.pretrained import load_pretrained, load_tokenizer
 
 IGNORED = -100  # label of a position that does not count in the loss
 
@@ -41,7 +42,7 @@ class Decoder(nn.Module):
     @classmethod
     def load(cls, preset: Preset) -> "Decoder":
         lm = load_pretrained(AutoModelForCausalLM, preset.decoder, dtype=getattr(torch, preset.dtype))
-        tokenizer = AutoTokenizer.from_pretrained(locate(preset.decoder))
+        tokenizer = load_tokenizer(AutoTokenizer, preset.decoder)
         return cls(lm, tokenizer, preset.assumed, recompute=preset.running.recompute_activations)
 
     @property
