@@ -83,10 +83,9 @@ class Resume:
 
 
 def learned_names(model: S2DAlign, stage: str) -> set[str]:
-    """Names of all parameters that the stages of this path have trained."""
-    settings = model.preset.assumed.stages
+    """Names of all parameters that have a part in what the stages of this path compute, beside the frozen models."""
     names = (name for name, _ in model.named_parameters())
-    return {name for name in names if any(s.trains(name, settings[s.number]) for s in parse(stage))}
+    return {name for name in names if any(done.uses(name, model.settings(done)) for done in parse(stage))}
 
 
 def save(
@@ -110,6 +109,8 @@ def save(
         save_file(tensors, directory / WEIGHTS)
         if best:
             save_file(best, directory / BEST)
+        else:
+            (directory / BEST).unlink(missing_ok=True)
         if optimizer is not None:
             state = {"names": trainable_names(model), "state": optimizer.state_dict()}
             torch.save(state, directory / OPTIMIZER)
@@ -140,7 +141,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def load_weights(directory: Path, model: S2DAlign, stage: str) -> None:
     """Load the trainable weights of a checkpoint into `model`, strictly. Adds LoRA when the stages have it."""
-    if any(done.lora for done in parse(stage)):
+    if any(done.uses_lora(model.settings(done)) for done in parse(stage)):
         model.decoder.add_lora()
     expected = learned_names(model, stage)
     tensors = read_tensors(directory / WEIGHTS)
@@ -269,7 +270,8 @@ def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Re
         raise ManifestError(f"{directory / OPTIMIZER} is of other parameters than {found.stage} trains; {hint}")
     best: dict[str, Tensor] = {}
     if found.best_epoch:
-        best = read_tensors(directory / (BEST if (directory / BEST).is_file() else WEIGHTS))
+        best_is_now = found.best_epoch == found.epoch and found.step == found.history[-1]["step"]
+        best = read_tensors(directory / (WEIGHTS if best_is_now else BEST))
     return Resume(manifest=found, optimizer=saved["state"], curve=curve, best=best)
 
 

@@ -48,7 +48,8 @@ class CheckpointManifest(BaseModel):
 
 def frozen_digests(preset: Preset) -> dict[str, str]:
     """Name the three frozen models by content."""
-    return {part: digest(getattr(preset, part).source) for part in ("vision", "text", "decoder")}
+    models = {"vision": preset.vision, "text": preset.text, "decoder": preset.decoder}
+    return {part: digest(model.source, model.revision) for part, model in models.items()}
 
 
 def read_json(path: Path) -> dict[str, Any]:
