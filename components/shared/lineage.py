@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "peft", "ray", "numpy", "pyarrow", "pydicom", "pillow", "radgraph", "kfp")
+LIBRARIES = ("torch", "transformers", "ray", "numpy", "pyarrow", "pydicom", "pillow", "radgraph", "kfp")
 
 
 def git_commit() -> str:

@@ -51,8 +51,14 @@ def foreign_imports(paths: list[Path]) -> dict[str, Path]:
 
 
 def platform_imports(repository: Path) -> dict[str, Path]:
-    inside = [path for name in sorted(OURS - {"s2d"}) for path in sorted((repository / name).rglob("*.py"))]
+    names = sorted(OURS - {"s2d", "bench"})
+    inside = [path for name in names for path in sorted((repository / name).rglob("*.py"))]
     return foreign_imports([repository / "s2d.py", *inside])
+
+
+def check_imports(repository: Path) -> dict[str, Path]:
+    """Tests, and benches with their baselines: what a product does not need."""
+    return foreign_imports([path for name in ("tests", "bench") for path in sorted((repository / name).rglob("*.py"))])
 
 
 def unpinned(imports: dict[str, Path], pinned: set[str]) -> list[str]:
@@ -69,9 +75,9 @@ def test_what_the_platform_imports_is_pinned_for_run_time(repository: Path) -> N
     assert not missing
 
 
-def test_what_the_tests_import_is_pinned(repository: Path) -> None:
+def test_what_tests_and_benches_import_is_pinned(repository: Path) -> None:
     both = pins(repository / "requirements.txt") | pins(repository / "requirements-dev.txt")
-    missing = unpinned(foreign_imports(sorted((repository / "tests").rglob("*.py"))), set(both))
+    missing = unpinned(check_imports(repository), set(both))
     assert not missing
 
 
@@ -85,9 +91,8 @@ def test_the_platform_uses_every_pin_of_run_time(repository: Path) -> None:
     assert not unused
 
 
-def test_the_tests_use_every_other_pin(repository: Path) -> None:
-    tests = foreign_imports(sorted((repository / "tests").rglob("*.py")))
-    unused = set(pins(repository / "requirements-dev.txt")) - used(tests)
+def test_tests_and_benches_use_every_other_pin(repository: Path) -> None:
+    unused = set(pins(repository / "requirements-dev.txt")) - used(check_imports(repository))
     assert not unused
 
 
