@@ -199,6 +199,22 @@ def bench_data_command(repeats: int, json_file: Path | None, page_file: Path | N
     click.echo(bench_data(repeats=repeats, json_file=json_file, page_file=page_file))
 
 
+@bench.command("train")
+@click.option(
+    "--preset", default="cpu-tiny", show_default=True, type=click.Choice(["cpu-tiny", "h200-7b"]), help="Shapes."
+)
+@click.option("--repeats", default=7, show_default=True, help="Interleaved repetitions.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+@click.option(
+    "--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about them here."
+)
+def bench_train_command(preset: str, repeats: int, json_file: Path | None, page_file: Path | None) -> None:
+    """Training steps of the three stages, beside a plain loop with transformers and PEFT; some minutes."""
+    from bench.train import bench_train
+
+    click.echo(bench_train(preset, repeats=repeats, json_file=json_file, page_file=page_file))
+
+
 @cli.group(cls=InOrder)
 def foundation() -> None:
     """Make or check the small stand-ins for the pretrained models."""
