@@ -67,7 +67,8 @@ class StageConfig(Settings):
 
     epochs: int = Field(ge=1)  # at most; validation may end the stage before
     lr: float = Field(gt=0)
-    trains: tuple[Part, ...] | None = None  # None: all that the stage sees, and LoRA from stage 2 on
+    # None: all that the stage sees, and LoRA from stage 2 on
+    trains: tuple[Part, ...] | None = Field(default=None, min_length=1)
 
 
 class AuxDropout(Settings):

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from model.curriculum import PAG
+from model.config import Connector
+from model.curriculum import PAG, stage_named
 from model.generation import ReportGenerator, fit_in_distribution, generate_ids, mahalanobis
 from model.grounding import sentences, slot_attention, token_probabilities
 from model.s2d_align import Batch, S2DAlign
@@ -15,7 +17,7 @@ from model.s2d_align import Batch, S2DAlign
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 224, 224)).astype(np.uint8)
 
 
-def test_greedy_decoding_takes_the_most_likely_token_each_time(new_model: Callable[[], S2DAlign]) -> None:
+def test_greedy_decoding_takes_the_most_likely_token_each_time(new_model: Callable[..., S2DAlign]) -> None:
     model = new_model().eval()
     with torch.no_grad():
         slots = model.context(Batch(reports=(), images=torch.from_numpy(IMAGES)), PAG[0])
@@ -29,14 +31,14 @@ def test_greedy_decoding_takes_the_most_likely_token_each_time(new_model: Callab
     assert written == by_hand
 
 
-def test_a_report_does_not_depend_on_its_neighbours_in_the_batch(new_model: Callable[[], S2DAlign]) -> None:
+def test_a_report_does_not_depend_on_its_neighbours_in_the_batch(new_model: Callable[..., S2DAlign]) -> None:
     generator = ReportGenerator(new_model(), {}, None)
     together = [draft.findings for draft in generator.draft(IMAGES)]
     alone = [generator.draft(IMAGES[i : i + 1])[0].findings for i in range(2)]
     assert together == alone
 
 
-def test_merging_lora_keeps_what_the_model_says(new_model: Callable[[], S2DAlign]) -> None:
+def test_merging_lora_keeps_what_the_model_says(new_model: Callable[..., S2DAlign]) -> None:
     model = new_model()
     model.prepare(PAG[1])
     torch.manual_seed(0)
@@ -80,8 +82,13 @@ def test_sentences_are_cut_at_full_stops(text: str, expected: list[str]) -> None
     assert [i for span in spans for i in range(span.start, span.stop)] == ids
 
 
-def test_evidence_is_a_distribution_over_the_image(new_model: Callable[[], S2DAlign]) -> None:
-    drafts = ReportGenerator(new_model(), {}, None).draft(IMAGES, evidence=True)
+@pytest.mark.parametrize(
+    "preset",
+    [f"tiny,connector={kind}" for kind in get_args(Connector)]
+    + ["tiny,assumed.fusion=sequence", "tiny,assumed.fusion=sequence,assumed.missing=absent"],
+)
+def test_evidence_is_a_distribution_over_the_image(new_model: Callable[..., S2DAlign], preset: str) -> None:
+    drafts = ReportGenerator(new_model(preset), {}, None, PAG[2]).draft(IMAGES, evidence=True)
     maps = [s.grid for draft in drafts for s in draft.sentences]
     assert maps
     for grid in maps:
@@ -92,7 +99,36 @@ def test_evidence_is_a_distribution_over_the_image(new_model: Callable[[], S2DAl
     assert all(0 <= s.confidence <= 1 for draft in drafts for s in draft.sentences)
 
 
-def test_slot_attention_is_read_where_each_token_is_predicted(new_model: Callable[[], S2DAlign]) -> None:
+@torch.no_grad()
+def test_evidence_in_a_sequence_is_of_the_image_slots(new_model: Callable[..., S2DAlign]) -> None:
+    """Beside text slots, attention is that to the image's alone, in proportion."""
+    model = new_model("tiny,assumed.fusion=sequence").eval()
+    slots, labels = torch.randn(1, 48, model.decoder.width) * 0.1, torch.tensor([[5, 6, 7]])
+    model.decoder.lm.set_attn_implementation("eager")
+    _, output = model.decoder.report_logits(slots, labels, output_attentions=True)
+    model.decoder.lm.set_attn_implementation("sdpa")
+    before = len(model.decoder.prompt_before)
+    weights = output.attentions[1].mean(dim=1)[:, -3:, before + 32 : before + 48]
+    assert torch.allclose(slot_attention(model, slots, labels), weights / weights.sum(-1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("fusion", ["channel_linear", "channel_residual"])
+def test_a_fusion_stays_in_place_after_the_stage_that_learned_it(
+    new_model: Callable[..., S2DAlign], fusion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model(f"tiny,assumed.fusion={fusion}")
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter += torch.randn_like(parameter) * 0.1
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr("model.generation.generate_ids", lambda _, slots: [seen.append(slots), [], []][1:])
+    for stage in (PAG[0], stage_named("s1-s2-i")):
+        ReportGenerator(model, {}, None, stage).draft(IMAGES)
+    assert torch.equal(seen[0], seen[1]) == (fusion == "channel_residual")
+    assert torch.equal(seen[1], model.image_context(Batch(reports=(), images=torch.from_numpy(IMAGES)), PAG[2]))
+
+
+def test_slot_attention_is_read_where_each_token_is_predicted(new_model: Callable[..., S2DAlign]) -> None:
     """A token's attention may not depend on the token itself: it is read one position before."""
     model = new_model().eval()
     slots = torch.randn(1, 16, model.decoder.width) * 0.1
@@ -101,7 +137,7 @@ def test_slot_attention_is_read_where_each_token_is_predicted(new_model: Callabl
     assert slot_attention(model, slots, one).sum(-1).allclose(torch.ones(1, 3), atol=1e-5)
 
 
-def test_token_probabilities_match_a_softmax(new_model: Callable[[], S2DAlign]) -> None:
+def test_token_probabilities_match_a_softmax(new_model: Callable[..., S2DAlign]) -> None:
     model = new_model().eval()
     slots, labels = torch.randn(1, 16, model.decoder.width) * 0.1, torch.tensor([[5, 6, -100]])
     with torch.no_grad():

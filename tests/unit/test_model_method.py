@@ -1,16 +1,19 @@
-"""The method as the paper states it: what each stage trains, and what each context is."""
+"""The method as the paper states it: what each stage trains, and what it leaves alone."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 
-from model.curriculum import IMAGE_ONLY, PAG, STAGES, stage_named
+from model.config import Connector
+from model.curriculum import PAG, parse, stage_named
 from model.errors import ConfigError
-from model.memory_adapter import MemoryAdapter, MemoryBank
 from model.s2d_align import Batch, S2DAlign
 
 REPORTS = ["There is a small right pleural effusion.", "The heart size is normal."]
+TEXTS = {"references": ["clear lungs", "edema"], "phrases": ["edema", "normal heart size"]}
+BOTH_ENDS = ("weight", "bias")
 
 
 def batch(**texts: list[str]) -> Batch:
@@ -18,140 +21,187 @@ def batch(**texts: list[str]) -> Batch:
     return Batch(reports=REPORTS, images=images, **texts)
 
 
-def own_names(names: list[str]) -> set[str]:
-    """First two parts of parameter names, LoRA as one."""
-    return {"lora" if ".lora_" in name else ".".join(name.split(".")[:2]) for name in names}
+def layers(prefix: str, *names: str) -> set[str]:
+    return {f"{prefix}{name}.{end}" for name in names for end in BOTH_ENDS}
+
+
+ATTENTION = ("query", "key", "value", "output")
+MLP = ("norm_attention", "linear1", "norm_hidden", "linear2", "linear3", "norm_output")
+SMA = layers("attention.", *ATTENTION) | layers("mlp.", *MLP)
+BLOCK = (
+    layers("self_attention.", *ATTENTION)
+    | layers("cross_attention.", *ATTENTION)
+    | layers("", "norm_self", "norm_cross", "norm_output", "feed_forward.0", "feed_forward.2")
+)
+BLOCKS = {f"blocks.{i}.{name}" for i in (0, 1) for name in BLOCK}
+CONNECTORS = {
+    "sma": SMA,
+    "sma_unshared": SMA | {"bank.queries"},
+    "sma_msa": SMA,
+    "mlp_qformer": BLOCKS | {"bank.queries"} | layers("", "norm_queries", "linear1", "linear2", "norm_output"),
+    "mlp": layers("", "linear1", "linear2", "norm_output"),
+}
+FUSIONS = {
+    "channel_residual": {"reference": {"fusion.reference.weight"}, "phrases": {"fusion.phrases.weight"}},
+    "channel_linear": {
+        "vision": layers("fusion.", "vision", "all"),
+        "reference": {"fusion.reference.weight"},
+        "phrases": {"fusion.phrases.weight"},
+    },
+    "sequence": {},
+}
+PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
+               "mlp.up_proj", "mlp.down_proj")  # fmt: skip
+LORA = {f"decoder.lm.model.layers.{i}.{p}.lora_{ab}" for i in range(4) for p in PROJECTIONS for ab in "AB"}
+STAGES = {
+    "s1": ["vision"],
+    "s1-i": ["vision"],
+    "s1-s2": ["vision", "reference"],
+    "s1-s3": ["vision", "phrases"],
+    "s1-s2-s3": ["vision", "reference", "phrases"],
+    "s1-s3-s2": ["vision", "reference"],
+    "joint": ["vision", "reference", "phrases"],
+}
+
+
+def expected_names(connector: str, fusion: str, order: str) -> set[str]:
+    """The exact names that a stage trains."""
+    seen = STAGES[order]
+    names = {f"adapters.{m}.{name}" for m in seen for name in CONNECTORS[connector]}
+    if connector == "sma":
+        names.add("memory_bank.queries")
+    if len(seen) > 1:
+        names = names.union(*(FUSIONS[fusion].get(m, set()) for m in seen))
+    return names if order == "s1" else names | LORA
+
+
+@pytest.mark.parametrize("order", STAGES)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_each_stage_trains_exactly_these(new_model: Callable[[str], S2DAlign], fusion: str, order: str) -> None:
+    model = new_model(f"tiny,assumed.fusion={fusion}")
+    assert model.prepare(stage_named(order)) == sorted(expected_names("sma", fusion, order))
+
+
+@pytest.mark.parametrize("order", ["s1", "s1-s2-s3"])
+@pytest.mark.parametrize("connector", get_args(Connector))
+def test_with_every_connector_too(new_model: Callable[[str], S2DAlign], connector: str, order: str) -> None:
+    model = new_model(f"tiny,connector={connector}")
+    assert model.prepare(stage_named(order)) == sorted(expected_names(connector, "channel_residual", order))
 
 
 @pytest.mark.parametrize(
-    "stage, trained",
+    "change, order, expected",
     [
-        ("stage1", {"memory_bank.queries", "adapters.vision"}),
-        ("stage2", {"memory_bank.queries", "adapters.vision", "adapters.reference", "fusion.reference", "lora"}),
-        (
-            "stage3",
-            {"memory_bank.queries", "adapters.vision", "adapters.reference", "adapters.phrases", "fusion.reference",
-             "fusion.phrases", "lora"},
-        ),
-        ("s1_lora", {"memory_bank.queries", "adapters.vision", "lora"}),
+        ("2.trains=[lora]", "s1-s2", LORA),
+        ("2.trains=[vision,lora]", "s1-i", LORA | {f"adapters.vision.{n}" for n in SMA}),
+        ("1.trains=[memory,phrases]", "s1", {"memory_bank.queries"}),
+        ("3.trains=[phrases,fusion]", "s1-s2-s3",
+         {f"adapters.phrases.{n}" for n in SMA} | {"fusion.reference.weight", "fusion.phrases.weight"}),
     ],
 )  # fmt: skip
-def test_each_stage_trains_exactly_its_parts(new_model: Callable[[], S2DAlign], stage: str, trained: set[str]) -> None:
-    assert own_names(new_model().prepare(stage_named(stage))) == trained
+def test_a_preset_may_name_what_trains(
+    new_model: Callable[[str], S2DAlign], change: str, order: str, expected: set[str]
+) -> None:
+    assert new_model(f"tiny,assumed.stages.{change}").prepare(stage_named(order)) == sorted(expected)
 
 
-def test_lora_is_on_all_linear_layers_of_every_block(new_model: Callable[[], S2DAlign]) -> None:
-    names = new_model().prepare(PAG[1])
-    for layer in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
-        assert sum(f".{layer}.lora_A" in name for name in names) == 4
-    assert not any("lm_head" in name for name in names)
+def test_a_stage_that_would_train_nothing_is_refused(new_model: Callable[[str], S2DAlign]) -> None:
+    model = new_model("tiny,connector=mlp,assumed.stages.1.trains=[memory]")
+    with pytest.raises(ConfigError, match="stage s1 trains nothing: memory with connector mlp") as caught:
+        model.prepare(PAG[0])
+    assert "\n" not in str(caught.value)
 
 
-def test_a_step_changes_nothing_frozen(new_model: Callable[[], S2DAlign]) -> None:
-    model = new_model()
-    trained = set(model.prepare(PAG[2]))
-    before = {name: p.detach().clone() for name, p in model.named_parameters() if name not in trained}
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
-    model(batch(references=["clear lungs", ""], phrases=["small right pleural effusion", ""]), PAG[2]).backward()
-    optimizer.step()
-    after = dict(model.named_parameters())
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert before
+@pytest.mark.parametrize("connector", get_args(Connector))
+@pytest.mark.parametrize("order", ["s1", "s1-i", "s1-s3", "s1-s2-s3", "joint"])
+def test_a_step_changes_what_is_named_and_nothing_else(
+    new_model: Callable[[str], S2DAlign], connector: str, order: str
+) -> None:
+    model, stage = new_model(f"tiny,connector={connector}"), stage_named(order)
+    trained = set(model.prepare(stage))
+    with torch.no_grad():  # a product of two zeros would hide a gradient that does arrive
+        for name, parameter in model.named_parameters():
+            if name in trained and (name.startswith("fusion.") or ".lora_B" in name):
+                parameter.normal_(std=0.02)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    model(batch(**TEXTS), stage).backward()
+    assert {name for name, p in model.named_parameters() if p.grad is not None} == trained
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0).step()
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    # A key's bias adds the same to all of a query's scores, so the softmax forgets it.
+    assert changed - {n for n in trained if n.endswith("key.bias")} == {
+        n for n in trained if not n.endswith("key.bias")
+    }
+    assert all(torch.equal(b, buffers[name]) for name, b in model.named_buffers())
 
 
-def test_each_stage_begins_exactly_where_the_one_before_ended(new_model: Callable[[], S2DAlign]) -> None:
-    model = new_model().eval()
-    texts = {"references": ["clear lungs", "edema"], "phrases": ["edema", "normal heart size"]}
+@pytest.mark.parametrize("connector", get_args(Connector))
+def test_each_stage_begins_exactly_where_the_one_before_ended(
+    new_model: Callable[[str], S2DAlign], connector: str
+) -> None:
+    model = new_model(f"tiny,connector={connector}").eval()
     with torch.no_grad():
         stage1 = model(batch(), PAG[0])
-        model.prepare(PAG[2])
-        model.eval()
-        assert torch.allclose(model(batch(**texts), PAG[2]), stage1, atol=1e-5)
+        for stage in (*PAG[1:], *parse("s1-s3-s2")[1:], stage_named("s1-i")):
+            model.prepare(stage)
+            model.eval()
+            assert torch.allclose(model(batch(**TEXTS), stage), stage1, rtol=1e-5)
 
 
-def test_missing_texts_leave_the_context_of_the_image_alone(new_model: Callable[[], S2DAlign]) -> None:
-    model = new_model().eval()
-    for linear in model.fusion.values():
-        torch.nn.init.normal_(linear.weight)  # as after training
-    with torch.no_grad():
-        image_alone = model.context(batch(), PAG[0])
-        mixed = model.context(batch(references=["", "edema"], phrases=["", ""]), PAG[2])
-    assert torch.equal(mixed[0], image_alone[0])
-    assert not torch.allclose(mixed[1], image_alone[1])
-
-
-def test_all_adapters_read_with_the_same_memory(new_model: Callable[[], S2DAlign]) -> None:
-    model = new_model()
+def test_all_adapters_read_with_the_same_memory(new_model: Callable[[str], S2DAlign]) -> None:
+    model = new_model("tiny")
     model.prepare(PAG[2])
-    for linear in model.fusion.values():
-        torch.nn.init.normal_(linear.weight)
-    model(batch(references=["edema", "edema"], phrases=["edema", "edema"]), PAG[2]).backward()
     assert [n for n, _ in model.named_parameters() if "queries" in n] == ["memory_bank.queries"]
-    assert model.memory_bank.queries.grad is not None
+    assert model.memory_bank is not None
+    for linear in model.fusion.children():
+        torch.nn.init.normal_(linear.weight)
+    for missing in (["edema", ""], ["", "edema"]):  # a gradient from each side
+        model.zero_grad()
+        model.context(batch(references=missing, phrases=missing[::-1]), PAG[2]).sum().backward()
+        assert model.memory_bank.queries.grad.abs().sum() > 0
 
 
-def test_attention_is_the_textbook_formula() -> None:
-    torch.manual_seed(0)
-    bank, adapter = MemoryBank(4, 16, 1.0), MemoryAdapter(8, 16, 32, 24, 0.1)
-    tokens, mask = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
-    theirs = torch.nn.MultiheadAttention(16, 8, kdim=8, vdim=8, batch_first=True)
-    a = adapter.attention
-    with torch.no_grad():
-        theirs.q_proj_weight.copy_(a.query.weight)
-        theirs.k_proj_weight.copy_(a.key.weight)
-        theirs.v_proj_weight.copy_(a.value.weight)
-        theirs.in_proj_bias.copy_(torch.cat([a.query.bias, a.key.bias, a.value.bias]))
-        theirs.out_proj.load_state_dict(a.output.state_dict())
-        queries = bank.queries.expand(2, -1, -1)
-        expected, weights = theirs(queries, tokens, tokens, key_padding_mask=~mask)
-        assert torch.allclose(a(bank.queries, tokens, mask), expected, atol=1e-6)
-        _, unmasked = theirs(queries, tokens, tokens)
-        assert torch.allclose(adapter.slot_attention(bank, tokens), unmasked, atol=1e-6)
-    assert weights.shape == (2, 4, 5)
+def test_without_shared_memory_each_adapter_has_another(new_model: Callable[[str], S2DAlign]) -> None:
+    model = new_model("tiny,connector=sma_unshared")
+    assert model.memory_bank is None
+    banks = [p for n, p in model.named_parameters() if n.endswith("bank.queries")]
+    assert len(banks) == 3
+    assert not torch.equal(banks[0], banks[1])
 
 
-def test_padding_does_not_change_what_a_text_says(new_model: Callable[[], S2DAlign]) -> None:
-    model = new_model().eval()
+def test_padding_does_not_change_what_a_text_says(new_model: Callable[[str], S2DAlign]) -> None:
+    model = new_model("tiny").eval()
     short = "edema"
     tokens, mask = model.text([short])
     padded, padded_mask = model.text([short, "There is a large left pleural effusion and mild cardiomegaly."])
-    adapter = model.adapters["reference"]
+    adapter = model.adapter("reference")
     with torch.no_grad():
         alone = adapter(model.memory_bank, tokens, mask)
         beside = adapter(model.memory_bank, padded[:1], padded_mask[:1])
     assert torch.allclose(alone, beside, atol=1e-4)
 
 
-def test_labels_cover_the_report_and_one_end(new_model: Callable[[], S2DAlign]) -> None:
-    decoder = new_model().decoder
-    ids = decoder.report_ids(REPORTS, torch.device("cpu"))
+def test_labels_cover_the_report_and_one_end(new_model: Callable[[str], S2DAlign]) -> None:
+    decoder = new_model("tiny").decoder
     assert decoder.prompt_before.count(decoder.tokenizer.bos_token_id) == 1
-    for row, text in zip(ids.tolist(), REPORTS, strict=True):
-        kept = [token for token in row if token >= 0]
-        assert kept.count(decoder.tokenizer.eos_token_id) == 1
-        assert kept[-1] == decoder.tokenizer.eos_token_id
-        assert decoder.tokenizer.decode(kept, skip_special_tokens=True) == text
+    for text in REPORTS:
+        ids = decoder.report_ids(text)
+        assert ids.count(decoder.tokenizer.eos_token_id) == 1
+        assert ids[-1] == decoder.tokenizer.eos_token_id
+        assert decoder.tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_loss_is_the_mean_over_report_tokens(new_model: Callable[[], S2DAlign]) -> None:
-    """Padding of a shorter report must not count: the batch loss is the token-weighted mean of single losses."""
-    decoder = new_model().decoder
-    slots = torch.randn(2, 16, decoder.width, generator=torch.Generator().manual_seed(1)) * 0.1
+def test_the_loss_is_the_sum_over_report_tokens(new_model: Callable[[str], S2DAlign]) -> None:
+    """Against Hugging Face's own loss of the whole padded sequence: prompt, slots and padding do not count."""
+    model = new_model("tiny").eval()
+    ids = [torch.tensor(model.decoder.report_ids(report)) for report in REPORTS]
+    labels = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=-100)
     with torch.no_grad():
-        both = decoder.loss(slots, REPORTS)
-        single = [decoder.loss(slots[i : i + 1], REPORTS[i : i + 1]) for i in range(2)]
-    counts = [(decoder.report_ids([r], torch.device("cpu")) >= 0).sum() for r in REPORTS]
-    expected = sum(c * s for c, s in zip(counts, single, strict=True)) / sum(counts)
-    assert torch.allclose(both, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["", "stage4", "S1"])
-def test_unknown_stages_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="there is no stage"):
-        stage_named(name)
-
-
-def test_the_control_sees_images_alone() -> None:
-    assert IMAGE_ONLY.modalities == ("vision",)
-    assert IMAGE_ONLY.lora
-    assert set(STAGES) == {"stage1", "stage2", "stage3", "s1_lora"}
+        ours = model(batch(), PAG[0])
+        prompt = model.decoder.prompt(model.image_context(batch(), PAG[0]))
+        sequence = torch.cat([prompt, model.decoder.embed(labels.clamp(min=0))], dim=1)
+        padded = torch.cat([torch.full(prompt.shape[:2], -100), labels], dim=1)
+        theirs = model.decoder.lm(inputs_embeds=sequence, labels=padded).loss * sum(map(len, ids))
+    assert ours.dtype == torch.float32
+    assert torch.allclose(ours, theirs, rtol=1e-5)
