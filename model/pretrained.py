@@ -168,20 +168,29 @@ def load_pretrained(loader: type, choice: FrozenModel, *, extra: Sequence[str] =
     try:
         with _quiet():
             model, info = loader.from_pretrained(  # type: ignore[attr-defined]
-                folder, output_loading_info=True, local_files_only=True, **kwargs
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told in `info`, and refused below by name
+                **kwargs,
             )
     except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(f"the weights of {choice.source} in {folder} cannot be loaded: {first[:200]}") from error
-    unexpected = [name for name in info["unexpected_keys"] if not matches(name, extra)]
-    for what, names in (("lack", info["missing_keys"]), ("hold", unexpected), ("misshape", info["mismatched_keys"])):
-        if names:
-            name, more = min(map(str, names)), len(names) - 1
-            raise ConfigError(
-                f"the weights of {choice.source} in {folder} {what} {name}{f' and {more} more' if more else ''}, which"
-                f" is not what a {type(model).__name__} of its config.json has; fetch the files of one model"
-            )
+        raise ConfigError(f"the weights in {folder} cannot be loaded: {_first_line(error)}") from error
+    wrong = [f"{name} is missing" for name in info["missing_keys"]]
+    wrong += [f"{name} is too many" for name in info["unexpected_keys"] if not matches(name, extra)]
+    wrong += [f"{name} is {tuple(found)}, not {tuple(due)}" for name, found, due in info["mismatched_keys"]]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise ConfigError(
+            f"the weights in {folder} are not those of a {type(model).__name__} of its config.json: {min(wrong)}{more};"
+            f" fetch the files of {choice.source} again"
+        )
     return model
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def load_tokenizer(loader: type, choice: FrozenModel) -> PreTrainedTokenizerBase:
@@ -196,8 +205,7 @@ def load_tokenizer(loader: type, choice: FrozenModel) -> PreTrainedTokenizerBase
         with _quiet():
             tokenizer = loader.from_pretrained(folder, local_files_only=True)  # type: ignore[attr-defined]
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(f"the vocabulary of {choice.source} in {folder} cannot be loaded: {first[:200]}") from error
+        raise ConfigError(f"the vocabulary in {folder} cannot be loaded: {_first_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.unk_token
     return tokenizer
