@@ -98,8 +98,12 @@ class StageRun:
 
 
 def epochs_of(text: str) -> int:
-    """Read a sum such as "5+3". Raises ConfigError."""
-    if not re.fullmatch(r"\s*\d+\s*(\+\s*\d+\s*)*", text) or (total := sum(map(int, text.split("+")))) < 1:
+    """Read a sum such as "5+3". Raises ConfigError.
+
+    "5.0+3.0" is the same: so KFP's local runner writes whole numbers into a text.
+    """
+    whole = re.sub(r"\.0\b", "", text)
+    if not re.fullmatch(r"\s*\d+\s*(\+\s*\d+\s*)*", whole) or (total := sum(map(int, whole.split("+")))) < 1:
         raise ConfigError(f"epochs are {text!r}; write a number from 1, or a sum such as 5+3")
     return total
 
