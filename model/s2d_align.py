@@ -106,14 +106,19 @@ class S2DAlign(nn.Module):
         return in_sequence(vision, texts)
 
     def _read(self, modality: Modality, texts: Sequence[str]) -> TextSlots | None:
-        """Read the texts of a batch. None when none is there: in training a stage's adapter then reads nothing, times
-        zero, as data parallel waits for every parameter's gradient."""
-        present = [bool(text) for text in texts]
-        if not any(present) and not self.training:
+        """Read the texts that are there. None when there is none: in training the adapter then reads an empty one,
+        times zero, as data parallel waits for every parameter's gradient."""
+        rows = [row for row, text in enumerate(texts) if text]
+        if not rows and not self.training:
             return None
-        tokens, mask = self.text(texts)
-        slots: Tensor = self.adapter(modality)(self.memory_bank, tokens.float(), mask)
-        return TextSlots(slots * torch.tensor(present, device=slots.device)[:, None, None], present)
+        tokens, mask = self.text([texts[row] for row in rows or [0]])
+        read: Tensor = self.adapter(modality)(self.memory_bank, tokens.float(), mask)
+        slots = read.new_zeros(len(texts), *read.shape[1:])
+        if rows:
+            slots = slots.index_copy(0, torch.tensor(rows, device=read.device), read)
+        else:
+            slots = slots + read * 0.0
+        return TextSlots(slots, present=[bool(text) for text in texts])
 
     def image_context(self, batch: Batch, stage: Stage) -> Tensor:
         """C1 as after `stage`: what inference and validation read -> (B, M', H)."""

@@ -102,7 +102,8 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     Dinov2Model(Dinov2Config(image_size=224, patch_size=16, **foundation.VISION_SIZE)).save_pretrained(
         folder / "vision"
     )
-    BertModel(BertConfig(vocab_size=len(bert), **foundation.TEXT_SIZE)).save_pretrained(folder / "text")
+    text = BertModel(BertConfig(vocab_size=len(bert), **foundation.TEXT_SIZE), add_pooling_layer=False)
+    text.save_pretrained(folder / "text")
     bert.save_pretrained(folder / "text")
     sizes = {"vocab_size": len(llama), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     LlamaForCausalLM(LlamaConfig(**sizes, **foundation.DECODER_SIZE)).save_pretrained(folder / "decoder")
@@ -119,11 +120,11 @@ def versions(preset: Preset, home: Path) -> tuple[Path, Path]:
     made = []
     for seed in (1, 2):
         folder = home / "models" / f"0.0.{seed}"
-        stages = {"stage": "stage1", "stages_done": ("stage1",), "epoch": 1, "epochs": 1}
+        stages = {"stage": "s1", "complete": True, "stopped": "epochs", "epoch": 1, "best_epoch": 1, "epochs": 1}
         trained = checkpoint.CheckpointManifest(
             **stages, seed=seed, preset=preset, frozen=checkpoint.frozen_digests(preset)
         )
-        checkpoint.save(folder, S2DAlign.build(preset, seed=seed), trained, None)
+        checkpoint.save(folder, S2DAlign.build(preset, seed=seed), trained)
         rng = np.random.default_rng(seed)
         save_file(
             fit_in_distribution(rng.normal(size=(300, 128)), rng.normal(size=(99, 128))), folder / IN_DISTRIBUTION

@@ -46,7 +46,7 @@ def frozen_parts() -> tuple[VisionEncoder, TextEncoder, Decoder]:
     corpus = ["There is a small right pleural effusion. The heart size is normal. No edema.", preset.assumed.prompt] * 5
     bert_tokenizer, llama_tokenizer = foundation.bert_tokenizer(corpus), foundation.llama_tokenizer(corpus)
     vision = Dinov2Model(Dinov2Config(image_size=224, patch_size=16, **foundation.VISION_SIZE))
-    text = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **foundation.TEXT_SIZE))
+    text = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **foundation.TEXT_SIZE), add_pooling_layer=False)
     lm = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(llama_tokenizer), pad_token_id=0, bos_token_id=1, eos_token_id=2, **foundation.DECODER_SIZE
