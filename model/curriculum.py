@@ -52,7 +52,7 @@ class Stage:
         if not named:
             raise ConfigError(
                 f"stage {self.name} trains nothing: it sees {', '.join(self.modalities)}, and"
-                f" assumed.stages.{self.number}.trains names {', '.join(settings.trains) or 'nothing'}"
+                f" assumed.stages.{self.number}.trains names {', '.join(settings.trains)}"
             )
         return named
 

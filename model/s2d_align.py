@@ -113,11 +113,10 @@ class S2DAlign(nn.Module):
             return None
         tokens, mask = self.text([texts[row] for row in rows or [0]])
         read: Tensor = self.adapter(modality)(self.memory_bank, tokens.float(), mask)
-        slots = read.new_zeros(len(texts), *read.shape[1:])
-        if rows:
-            slots = slots.index_copy(0, torch.tensor(rows, device=read.device), read)
-        else:
-            slots = slots + read * 0.0
+        nothing = read.new_zeros(len(texts), *read.shape[1:])
+        if not rows:
+            return TextSlots(nothing + read * 0.0, present=[False] * len(texts))
+        slots = nothing.index_copy(0, torch.tensor(rows, device=read.device), read)
         return TextSlots(slots, present=[bool(text) for text in texts])
 
     def image_context(self, batch: Batch, stage: Stage) -> Tensor:

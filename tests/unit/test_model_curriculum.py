@@ -146,7 +146,7 @@ def test_the_settings_name_what_trains_of_what_is_seen(order: str, settings: Sta
     assert trained(stage_named(order), settings) == expected
 
 
-@pytest.mark.parametrize("settings", [only(), only("reference"), only("phrases", "fusion")])
+@pytest.mark.parametrize("settings", [only("reference"), only("phrases", "fusion")])
 def test_a_stage_that_would_train_nothing_is_refused(settings: StageConfig) -> None:
     with pytest.raises(
         ConfigError, match=r"stage s1 trains nothing: it sees vision, and assumed.stages.1.trains names"
