@@ -56,6 +56,7 @@ __all__ = [
     "learned_tensors",
     "load",
     "load_weights",
+    "read_curve",
     "read_json",
     "read_manifest",
     "read_tensors",
@@ -137,6 +138,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ManifestError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def read_curve(directory: Path) -> list[Row]:
+    """The rows of a checkpoint's loss curve, one per optimizer step. Raises ManifestError."""
+    try:
+        return [json.loads(line) for line in (directory / CURVE).read_text().splitlines()]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ManifestError(f"{directory / CURVE} cannot be read ({error})") from error
 
 
 def load_weights(directory: Path, model: S2DAlign, stage: str) -> None:
@@ -262,7 +271,7 @@ def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Re
     require_same(f"{directory}: preset", what_teaches(found.preset), what_teaches(manifest.preset), hint)
     require_same(f"{directory}: frozen model", found.frozen, manifest.frozen, hint)
     load_weights(directory, model, found.stage)
-    curve = [json.loads(line) for line in (directory / CURVE).read_text().splitlines()]
+    curve = read_curve(directory)
     if found.complete:
         return Resume(manifest=found, optimizer=None, curve=curve)
     saved = torch.load(directory / OPTIMIZER, weights_only=True, map_location="cpu")
