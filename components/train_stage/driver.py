@@ -7,6 +7,7 @@ newest checkpoint there that is whole.
 """
 
 import argparse
+import logging
 import os
 import sys
 from dataclasses import asdict
@@ -70,7 +71,15 @@ def connect(run: StageRun) -> bool:
         return True  # ends this connection, not the cluster
     gpus = torch.cuda.device_count()
     check_gpus(run, gpus)
-    ray.init(num_cpus=run.workers, num_gpus=gpus, object_store_memory=OBJECT_STORE_BYTES, include_dashboard=False)
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # another process; one machine is not preempted
+    ray.init(
+        num_cpus=run.workers,
+        num_gpus=gpus,
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        # Without the dashboard, one of Ray Train's helpers warns every second. What matters is said by `reports.say`.
+        logging_config=ray.LoggingConfig(log_level="ERROR"),
+    )
     return True
 
 
@@ -110,6 +119,7 @@ def last_line(error: BaseException) -> str:
 
 def work(config: dict[str, Any]) -> str:
     """One Ray Train worker. Returns what went wrong, when it did so on every rank: no restart would help."""
+    logging.disable(logging.INFO)  # Ray Train tells of every report
     run = StageRun(**config["run"])
     context = ray.train.get_context()
     place = Place(

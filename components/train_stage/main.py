@@ -5,7 +5,6 @@ python -m components.train_stage --stage s1-s2 --dataset-uri s3://... --parent-u
 
 import os
 
-from components.shared.ray_job import run_ray_job
 from components.shared.storage import ObjectStore, join_uri
 from components.train_stage.loss_plot import loss_plot
 from components.train_stage.spec import StageRun, epochs_of, words
@@ -49,6 +48,8 @@ def train(
 
         return fit(run)
     if mode == "kubernetes":
+        from components.shared.ray_job import run_ray_job  # late: so does Kubernetes' client
+
         entrypoint = ["python", "-m", "components.train_stage.driver", "--spec", run.publish(store)]
         run_ray_job(entrypoint, run=run_uri, stage=f"{run.stage}-{run.digest}", workers=workers)
         return run.checkpoint_uri

@@ -3,12 +3,12 @@
 Rank 0 speaks for all. No number here belongs to one patient.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from tqdm import tqdm
 
+from components.train_stage.lines import say
 from components.train_stage.tracking import Tracking
 from model.progress import EpochReport, StepReport
 
@@ -30,12 +30,6 @@ GAUGES = {
     "stage_loss": "Validation loss in the stage's own context, of the last epoch",
 }
 GAUGE_PREFIX = "s2d_train_"
-
-
-def say(line: str) -> None:
-    """Write a line that Ray carries to the driver. Ray Train's own `print` would show it twice."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 class WholeLines:

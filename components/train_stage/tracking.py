@@ -4,7 +4,6 @@ Only with MLFLOW_TRACKING_URI. Names, settings and numbers go there, never a wor
 Everything is sent from a thread of its own; the first failure is said in one line and ends tracking, not training.
 """
 
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import httpx
 
-log = logging.getLogger(__name__)
+from components.train_stage.lines import say
 
 EXPERIMENT = "s2d-align"
 TIMEOUT_S = 5.0
@@ -55,7 +54,7 @@ class Tracking:
             action(*arguments)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
             self._on = False
-            log.warning("MLflow gets no more metrics, training goes on: %s", " ".join(str(error).split())[:200])
+            say(f"MLflow gets no more metrics, training goes on: {' '.join(str(error).split())[:200]}")
 
     def _begin(self, name: str, key: str, parameters: dict[str, object]) -> None:
         experiment_id = self._experiment()

@@ -5,7 +5,6 @@ newest is the last by name, and end in a random word, so that work that is done 
 upload broke.
 """
 
-import logging
 import random
 import time
 import uuid
@@ -14,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.shared.storage import ObjectStore, join_uri
+from components.train_stage.lines import say
 from model.checkpoint import CURVE, MANIFEST, OPTIMIZER, WEIGHTS
 from model.errors import StoreDenied, StoreError
-
-log = logging.getLogger(__name__)
 
 Upload = Callable[[Path, str], None]  # (folder, name it gets in the store)
 
@@ -44,7 +42,7 @@ def upload(store: ObjectStore, folder: Path, uri: str, *, patience_s: float = PA
             if time.monotonic() - start + pause > patience_s:
                 raise
             if not said:
-                log.warning("a checkpoint waits up to %.0f s while training goes on: %s", patience_s, error)
+                say(f"a checkpoint waits up to {patience_s:.0f} s while training goes on: {error}")
             said = True
             time.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(2 * pause, 30.0)

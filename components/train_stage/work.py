@@ -18,6 +18,7 @@ from components.shared.scratch import full_disk_is_said
 from components.shared.storage import ObjectStore, join_uri
 from components.train_stage import local_data, ranks, uploads
 from components.train_stage.checks import accepted
+from components.train_stage.lines import say
 from components.train_stage.reports import Reports, progress_bar
 from components.train_stage.spec import StageRun
 from components.train_stage.tracking import Tracking
@@ -86,6 +87,8 @@ def train(
     manifest = describe(run, model, about, place.size)
     last = place.scratch / "newest"
     resume = ranks.together(lambda: checkpoint.resume(last, model, manifest) if newest else None)
+    if resume and place.rank == 0:
+        say(f"stage={run.stage} resumed step={resume.manifest.step} epoch={resume.manifest.epoch}")
     model.to(place.device)
     train, validation = (examples(model, studies[split], split, about, place) for split in local_data.SPLITS)
     keeper = Keeper(run, place, store, report)
