@@ -86,7 +86,7 @@ def open_features(
         with _disk(entry):
             entry.mkdir(parents=True, exist_ok=True)
             if not choice.is_file():
-                _write_whole(choice, json.dumps(choose(vision, studies, entry)).encode())
+                _write_whole(choice, json.dumps(choose(vision, config.features, studies, entry)).encode())
     barrier()
     caches = json.loads(choice.read_bytes())["cache"]
     if caches:
@@ -115,11 +115,11 @@ def chunk_path(entry: Path, number: int) -> Path:
     return entry / f"{number:06}.npy"
 
 
-def choose(vision: VisionEncoder, studies: Sequence[Study], folder: Path) -> dict[str, bool | float]:
+def choose(vision: VisionEncoder, setting: str, studies: Sequence[Study], folder: Path) -> dict[str, bool | float]:
     """Cache, or encode in every step? `auto` always caches on a CPU; on a GPU, when encoding TIMED images is slower."""
     device = next(vision.parameters()).device
-    if vision.config.features != "auto" or device.type == "cpu":
-        return {"cache": vision.config.features != "recompute"}
+    if setting != "auto" or device.type == "cpu":
+        return {"cache": setting != "recompute"}
     images = _images(studies[:TIMED]).to(device)
     features = encode(vision, images)  # wakes the device up
     begun = time.perf_counter()
