@@ -116,8 +116,13 @@ class ReportGenerator:
 
     @torch.no_grad()
     def patches(self, images: np.ndarray) -> Tensor:
-        """(B, S, S) uint8 radiographs -> (B, N, D) frozen features."""
+        """(B, S, S) uint8 radiographs -> (B, N, D) frozen features.
+
+        A model that was trained blind stays blind: its features are zero here as they were in training.
+        """
         device = next(self.model.parameters()).device
+        if self.model.preset.experiment.images == "blank":
+            return torch.zeros(len(images), self.model.preset.vision.grid**2, self.model.vision.width, device=device)
         out: Tensor = self.model.vision(torch.from_numpy(np.ascontiguousarray(images)).to(device))
         return out
 

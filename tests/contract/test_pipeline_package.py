@@ -13,7 +13,7 @@ from pipelines import compile as compilation
 from pipelines.pag import S3_KEYS, S3_SECRET
 
 pytestmark = pytest.mark.contract
-FACES = sorted(Path(components.__file__).parent.glob("*/component.py"))
+FACES = sorted(Path(components.__file__).parent.rglob("component.py"))
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from components.shared.storage import ObjectStore
 from model.checkpoint import MANIFEST, CheckpointManifest
 from model.config import load_preset
 from model.errors import ConfigError, ManifestError
-from model.generation import Draft
+from model.generation import Draft, ReportGenerator
 from model.radiograph import encode_png
 from model.records import Study
+from model.s2d_align import S2DAlign
 
 SIZE = 32
 TEXTS = ("Small right pleural effusion. No pneumothorax.", "The lungs are clear. No pleural effusion.")
@@ -251,3 +252,16 @@ def test_artifacts_show_the_headline_of_every_row(
     assert metrics.logged["full_f1"] == 1.0 and metrics.logged["s1_delta_f1"] < 0
     assert json.loads(Path(metrics.path).read_text()) == metrics.logged
     assert "<svg" in Path(page.path).read_text() and "Controls:" in Path(table.path).read_text()
+
+
+def test_a_model_that_was_trained_blind_sees_nothing_at_test(new_model: Callable[[], S2DAlign]) -> None:
+    """Training replaces its image features by zeros; a black film's features would be something else."""
+    model = new_model()
+    images = np.random.default_rng(0).integers(0, 255, (2, 224, 224)).astype(np.uint8)
+    seeing = ReportGenerator(model, {}, None)
+    assert seeing.patches(images).abs().sum() > 0
+    model.preset = load_preset("tiny,experiment.images=blank")
+    blind = ReportGenerator(model, {}, None)
+    assert blind.patches(images).shape == (2, model.preset.vision.grid**2, model.vision.width)
+    assert not blind.patches(images).any()
+    assert len({draft.findings for draft in blind.draft(images)}) == 1
