@@ -159,7 +159,7 @@ def added(content: str) -> dict[str, Any]:
 def sentencepiece_model() -> bytes:
     """A vocabulary with the properties of Llama's: BPE, bytes for the unknown, <unk> <s> </s> = 0 1 2, no padding."""
     written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(  # type: ignore[attr-defined]
+    sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([*REPORTS, load_preset("paper").assumed.prompt] * 20),
         model_writer=written,
         vocab_size=330,
