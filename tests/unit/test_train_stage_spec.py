@@ -123,7 +123,7 @@ def test_more_workers_than_shards_or_gpus_are_refused(store: ObjectStore) -> Non
 
 def test_a_data_set_of_another_image_size_is_refused(store: ObjectStore) -> None:
     dataset = write_dataset(store, "s3://s2d", "size", studies(), source="test", config={}, image_size=518)
-    with pytest.raises(DataError, match="518 pixels.*reads 224"):
+    with pytest.raises(DataError, match=r"518 pixels.*reads 224"):
         check_inputs(asked(dataset_uri=dataset), store)
 
 
