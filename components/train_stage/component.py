@@ -34,10 +34,7 @@ def train_stage(
         model: The checkpoint, for the lineage.
         curve: Loss and learning rate, step by step, as a page.
     """
-    from pathlib import Path
+    from components.train_stage.main import train
 
-    from components.train_stage.main import loss_page, train
-
-    model.uri = train(stage, dataset_uri, parent_uri, run_uri, preset, epochs, workers, seed, accept)
-    Path(curve.path).write_text(loss_page(model.uri))
+    model.uri = train(stage, dataset_uri, parent_uri, run_uri, preset, epochs, workers, seed, accept, curve.path)
     return model.uri

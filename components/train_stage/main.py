@@ -4,6 +4,7 @@ python -m components.train_stage --stage s1-s2 --dataset-uri s3://... --parent-u
 """
 
 import os
+from pathlib import Path
 
 from components.shared.storage import ObjectStore, join_uri
 from components.train_stage.loss_plot import loss_plot
@@ -22,10 +23,12 @@ def train(
     workers: int,
     seed: int,
     accept: str = "",
+    page: str = "",
 ) -> str:
     """Train and return the checkpoint's address. A finished stage is returned as it is; an interrupted one goes on.
 
     epochs: "4", or a sum such as "5+3".  accept: what may differ from the parent's, with commas between.
+    page: a file that gets the page with the loss, if any.
     S2D_RAY_MODE says where Ray is: `local` (default) starts it here, `kubernetes` creates a RayJob and follows it.
     """
     run = StageRun(
@@ -40,24 +43,30 @@ def train(
         accept=words(accept),
     )
     store = ObjectStore.from_env()
-    if run.finished(store):
-        return run.checkpoint_uri
+    if not run.finished(store):
+        start(run, store)
+    if page:
+        Path(page).write_text(loss_page(store, run.checkpoint_uri))
+    return run.checkpoint_uri
+
+
+def start(run: StageRun, store: ObjectStore) -> None:
+    """Start the training where S2D_RAY_MODE says, or follow what is running there, to its end."""
     mode = os.environ.get("S2D_RAY_MODE", "local")
     if mode == "local":
         from components.train_stage.driver import fit  # late: Ray takes seconds to import
 
-        return fit(run)
-    if mode == "kubernetes":
+        fit(run)
+    elif mode == "kubernetes":
         from components.shared.ray_job import run_ray_job  # late: so does Kubernetes' client
 
         entrypoint = ["python", "-m", "components.train_stage.driver", "--spec", run.publish(store)]
-        run_ray_job(entrypoint, run=run_uri, stage=f"{run.stage}-{run.digest}", workers=workers)
-        return run.checkpoint_uri
-    raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
+        run_ray_job(entrypoint, run=run.run_uri, stage=f"{run.stage}-{run.digest}", workers=run.workers)
+    else:
+        raise ConfigError(f"S2D_RAY_MODE is {mode!r}; use 'local' or 'kubernetes'")
 
 
-def loss_page(checkpoint_uri: str) -> str:
+def loss_page(store: ObjectStore, checkpoint_uri: str) -> str:
     """The page that shows how the loss of a finished stage went."""
-    store = ObjectStore.from_env()
     manifest = CheckpointManifest.model_validate_json(store.get_bytes(join_uri(checkpoint_uri, MANIFEST)))
     return loss_plot(manifest, store.get_bytes(join_uri(checkpoint_uri, CURVE)).decode())
