@@ -53,6 +53,7 @@ class Row:
     gate: Gate
     split_ms: dict[str, float] = field(default_factory=dict)  # where the candidate's time goes
     note: str = ""
+    figures: dict[str, float] = field(default_factory=dict)  # what else was measured of the candidate
 
     @property
     def ratio(self) -> Interval | None:
