@@ -195,7 +195,7 @@ class _Run:
         total, tokens, positions = self.hooks.total(mine).tolist()
         loss_mean = total / step.report_tokens
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.assumed.gradient_clip))
-        self._require_finite(lr, loss=loss_mean, gradient=norm)  # the same numbers on every rank
+        self._require_finite(self.step + 1, lr, loss=loss_mean, gradient=norm)  # the same numbers on every rank
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -208,7 +208,7 @@ class _Run:
     def _warmup(self) -> int:
         return max(1, int(self.assumed.warmup_share * self.per_epoch))
 
-    def _require_finite(self, lr: float, **numbers: float) -> None:
+    def _require_finite(self, step: int, lr: float, **numbers: float) -> None:
         for name, value in numbers.items():
             if not math.isfinite(value):
                 saved = (
@@ -217,7 +217,7 @@ class _Run:
                     else f"the last checkpoint is of step {self.saved_at}"
                 )
                 raise TrainingError(
-                    f"stage {self.stage.name}: the {name} is {value} at step {self.step + 1} (epoch "
+                    f"stage {self.stage.name}: the {name.replace('_', ' ')} is {value} at step {step} (epoch "
                     f"{len(self.history) + 1}, learning rate {lr:.3g}); {saved}; lower assumed.stages."
                     f"{self.stage.number}.lr or assumed.gradient_clip and train the stage again"
                 )
@@ -238,7 +238,7 @@ class _Run:
         c1, own = validation_losses(
             self.model, self.stage, self.validation, cost=self.cost, worker=self.worker, total=self.hooks.total
         )
-        self._require_finite(self.curve[-1]["lr"], validation_loss=c1, stage_loss=own)
+        self._require_finite(self.step, self.curve[-1]["lr"], validation_loss=c1, stage_loss=own)
         number = len(self.history) + 1
         rows = [row for row in self.curve if row["epoch"] == number]
         trained = sum(row["loss"] * row["tokens"] for row in rows) / sum(row["tokens"] for row in rows)

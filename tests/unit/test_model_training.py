@@ -127,20 +127,24 @@ def test_a_stage_learns_and_says_so(new_model: NewModel, tmp_path: Path) -> None
     ]
 
 
-def test_the_loss_of_a_step_is_the_mean_over_its_report_tokens(new_model: NewModel, tmp_path: Path) -> None:
-    """Against a plain loop: batches of one, all tokens of the first step, no step taken yet."""
-    off = ",assumed.aux_dropout.all=0,assumed.aux_dropout.reference=0,assumed.batch_size=20"
-    model = new_model(SMALL + off)
-    record = Record(tmp_path)
-    data = examples(model, TRAINING)
-    stage = stage_named("s1-s2")
+def test_a_step_is_on_the_mean_over_its_report_tokens(new_model: NewModel, tmp_path: Path) -> None:
+    """Loss and gradient of the first step against a plain loop: batches of one, one sum over all tokens."""
+    model = new_model(f"{SMALL},assumed.aux_dropout={{all: 0, reference: 0, phrases: 0}},assumed.batch_size=20,"
+                      "running.checkpoint_steps=1,assumed.gradient_clip=1e9")  # fmt: skip
+    stage, data = stage_named("s1-s2"), examples(model, TRAINING)
     tokens = sum(len(model.decoder.report_ids(study.findings)) for study in TRAINING)
-    with torch.no_grad():
-        losses = sum(float(model(data.batch([row], plainly, CPU), stage)) for row in range(TRAIN))
-    run(model, record, epochs=1)
+    model.prepare(stage)
+    loss = sum((model(data.batch([row], plainly, CPU), stage) for row in range(TRAIN)), torch.zeros(())) / tokens
+    gradients = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+
+    record = Record(tmp_path)
+    run(model, record, epochs=2)
     first = checkpoint.read_curve(record.saved[0])[0]
     assert first["tokens"] == tokens
-    assert first["loss"] == pytest.approx(losses / tokens, rel=1e-5)
+    assert first["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    state = torch.load(record.saved[0] / checkpoint.OPTIMIZER)["state"]["state"]
+    for index, gradient in enumerate(gradients):
+        assert torch.allclose(state[index]["exp_avg"], 0.1 * gradient, rtol=1e-3, atol=1e-7)  # beta_1 is .9
 
 
 @pytest.fixture(scope="module")
