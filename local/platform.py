@@ -45,6 +45,7 @@ def platform_environment(home: Path | None = None) -> dict[str, str]:
     return {
         **object_store.environment(home),
         "S2D_HOME": str(home),
+        "S2D_FEATURE_CACHE": str(home / "features"),  # kept: all stages and runs on the same data read the same
         "S2D_TRITON_URL": triton_server.address(home),
         "S2D_GATEWAY_URL": gateway_process.url(home),
     }
