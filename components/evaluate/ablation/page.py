@@ -30,6 +30,7 @@ def render_page(result: dict[str, Any]) -> str:
 
 def forest(result: dict[str, Any]) -> str:
     """One line per row: the distance in F1 with its interval, and the paper's as an open circle (another data set)."""
+    seeds = result["protocol"]["seeds"]
     rows = [row for row in result["rows"] if row["id"] != result["full"]]
     theirs = {row["id"]: row["metrics"]["f1"]["paper"] for row in result["signs"]}
     ends = [0.0, *theirs.values(), *(row["delta"]["f1"][end] for row in rows for end in ("low", "high"))]
@@ -44,7 +45,7 @@ def forest(result: dict[str, Any]) -> str:
     ]
     for i, row in enumerate(rows):
         delta, y = row["delta"]["f1"], LINE * (i + 0.5)
-        parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{html.escape(row_title(row))}</text>')
+        parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{html.escape(row_title(row, seeds))}</text>')
         parts.append(
             f'<line x1="{x(delta["low"]):.1f}" x2="{x(delta["high"]):.1f}" y1="{y}" y2="{y}" stroke="#1b4f8f"/>'
         )

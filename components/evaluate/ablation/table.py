@@ -16,9 +16,9 @@ def format_comparison(result: dict[str, Any]) -> str:
     """The comparison as Markdown."""
     entries = result["rows"]
     rows, controls = ([e for e in entries if e["control"] is control] for control in (False, True))
-    parts = [protocol_text(result), rows_table(rows, result["full"]), ""]
+    parts = [protocol_text(result), rows_table(rows, result), ""]
     if controls:
-        parts += ["Controls:", "", rows_table(controls, result["full"], with_paper=False), ""]
+        parts += ["Controls:", "", rows_table(controls, result, with_paper=False), ""]
     if notes := [f"- {entry['label']}: {entry['note']}." for entry in entries if entry["note"]]:
         parts += [*notes, ""]
     if result["signs"]:
@@ -51,15 +51,16 @@ def _few(seeds: Sequence[int]) -> str:
     return f" ({len(seeds)} seeds: their part of the spread is understated)" if len(seeds) < 10 else ""
 
 
-def rows_table(entries: Sequence[dict[str, Any]], full: str, *, with_paper: bool = True) -> str:
+def rows_table(entries: Sequence[dict[str, Any]], result: dict[str, Any], *, with_paper: bool = True) -> str:
     """Rows with values, then distances; the paper's numbers in columns of their own."""
+    full, seeds = result["full"], result["protocol"]["seeds"]
     paper = {entry["id"]: entry["paper"] for entry in entries if with_paper and entry["paper"]}
     titles = ["row", *TITLES.values(), *(f"delta {title}" for title in TITLES.values()), "p (F1)"]
     if paper:
         titles += [f"paper {title}" for title in TITLES.values()] + ["paper delta F1"]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for entry in entries:
-        cells = [row_title(entry), *(cell(entry["values"][m]) for m in METRICS)]
+        cells = [row_title(entry, seeds), *(cell(entry["values"][m]) for m in METRICS)]
         if entry["id"] == full:
             cells += [""] * (len(METRICS) + 1)
         else:
@@ -75,11 +76,11 @@ def _paper_cells(own: dict[str, float] | None, full: dict[str, float] | None) ->
     return [*values, f"{own['f1'] - full['f1']:+.3f}" if own and full else ""]
 
 
-def row_title(entry: dict[str, Any]) -> str:
+def row_title(entry: dict[str, Any], seeds: Sequence[int]) -> str:
     """The row's name with what must not be overlooked."""
     remarks = [IMAGES[entry["images"]]] if entry["images"] in IMAGES and "test" not in entry["label"] else []
-    if len(entry["seeds"]) == 1:
-        remarks.append(f"seed {entry['seeds'][0]} alone")
+    if 0 < len(entry["seeds"]) < len(seeds):
+        remarks.append(f"seed {', '.join(map(str, entry['seeds']))} alone")
     return entry["label"] + (f" ({', '.join(remarks)})" if remarks else "")
 
 
