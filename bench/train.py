@@ -77,7 +77,6 @@ def _stage(
 ) -> tuple[list[Row], list[str]]:
     """All variants of one stage -> their rows, and remarks."""
     variants, remarks = workbench.variants(stage), []
-    void: dict[str, str] = {}
     if compiled:
         late = workbench.compiled(stage)
         try:
@@ -85,12 +84,13 @@ def _stage(
             variants[late.name] = late
             remarks.append(f"stage {stage.number}: the first round of {late.name} took {seconds:.0f} s, with compiling")
         except RuntimeError as error:  # the compiler's errors are RuntimeErrors
-            void[late.name] = str(error).splitlines()[0]
-            remarks.append(f"stage {stage.number}: {late.name} does not compile here: {void[late.name]}")
+            remarks.append(f"stage {stage.number}: {late.name} does not compile here: {str(error).splitlines()[0]}")
             late.optimizer.zero_grad(set_to_none=True)
     gates = _gates(workbench, variants)
-    memory = {name: peak_memory(lambda v=variant: workbench.round(v)) for name, variant in variants.items()}  # type: ignore[misc]
     times = interleave({name: _rounds(workbench, variant) for name, variant in variants.items()}, repeats)
+    memory = {
+        name: peak_memory(_rounds(workbench, variant), workbench.shapes.device) for name, variant in variants.items()
+    }
     rows = []
     for name, variant in variants.items():
         figures = _figures(workbench, variant, float(np.median(times[name])), rate) | {"memory_mb": memory[name] / 1e6}
@@ -141,9 +141,9 @@ def _figures(workbench: Workbench, variant: Variant, ms: float, rate: float) -> 
     }
 
 
-def peak_memory(work: Callable[[], object]) -> float:
+def peak_memory(work: Callable[[], object], device: torch.device) -> float:
     """Bytes at the highest point above those before: of the GPU, or of this process."""
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()

@@ -115,7 +115,7 @@ def make_samples(model: S2DAlign, shapes: Shapes) -> Samples:
     generator = torch.Generator().manual_seed(1)
 
     def words(count: int) -> str:
-        ids = torch.randint(4, min(TINY_VOCABULARY, 30000), (count,), generator=generator)
+        ids = torch.randint(4, TINY_VOCABULARY, (count,), generator=generator)  # in every vocabulary
         return " ".join(f"w{int(i)}" for i in ids)
 
     size = (len(lengths), model.preset.vision.grid**2, model.vision.width)
@@ -181,8 +181,10 @@ class PlainLoop:
         sequence = torch.cat([prompt, decoder.embed(ids)], dim=1)
         front = torch.ones(prompt.shape[:2], dtype=torch.long, device=device)
         mask = torch.cat([front, (wanted != IGNORED).long()], dim=1)
-        output = self.lm(
-            inputs_embeds=sequence, attention_mask=mask, use_cache=False, num_items_in_batch=1,
-            labels=torch.cat([torch.full_like(front, IGNORED), wanted], dim=1),
-        )  # fmt: skip
+        # PEFT keeps its matrices in float32; without autocast they would be multiplied so, beside a model in bf16.
+        with torch.autocast(device.type, torch.bfloat16, enabled=sequence.dtype == torch.bfloat16):
+            output = self.lm(
+                inputs_embeds=sequence, attention_mask=mask, use_cache=False, num_items_in_batch=1,
+                labels=torch.cat([torch.full_like(front, IGNORED), wanted], dim=1),
+            )  # fmt: skip
         return output.loss

@@ -89,7 +89,7 @@ def attend(
 
 
 def _in_turn(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None) -> Tensor:
-    """One call per sequence: on a CPU a third faster than one padded call."""
+    """One call per sequence: on a CPU at least a quarter faster than one padded call."""
     parts = [layout.prefix, *layout.lengths]
     gqa = key.shape[1] != query.shape[1]
     read: list[Tensor] = []
