@@ -7,7 +7,7 @@ from typing import Any
 
 from components.evaluate.ablation.table import format_comparison, row_title, signed
 
-WIDTH, LINE, LEFT = 900, 26, 380  # px of the drawing, of one row, of the names
+WIDTH, LINE, LEFT = 1000, 26, 470  # px of the drawing, of one row, of the names
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1400px;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
