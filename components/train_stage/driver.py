@@ -73,6 +73,7 @@ def connect(run: StageRun) -> bool:
     check_gpus(run, gpus)
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # another process; one machine is not preempted
     ray.init(
+        address="local",  # not some other Ray of this machine that happens to run
         num_cpus=run.workers,
         num_gpus=gpus,
         object_store_memory=OBJECT_STORE_BYTES,
