@@ -54,7 +54,7 @@ def signs(entries: Sequence[dict[str, Any]], full: str) -> list[dict[str, Any]]:
 
 
 def _verdict(theirs: float, ours: Mapping[str, float]) -> str:
-    if ours["low"] <= 0 <= ours["high"]:
+    if theirs == 0 or ours["low"] <= 0 <= ours["high"]:
         return "undecided"
     return "yes" if (ours["value"] > 0) == (theirs > 0) else "no"
 
