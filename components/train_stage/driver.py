@@ -66,8 +66,11 @@ def connect(run: StageRun) -> bool:
     """Attach to the cluster of RAY_ADDRESS, or start Ray here; True when it is ours to stop."""
     if ray.is_initialized():
         return False
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=True)
+    if address := os.environ.get("RAY_ADDRESS"):
+        try:
+            ray.init(address)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise PlatformError(f"no Ray cluster answers at RAY_ADDRESS={address}; start it, or unset it") from error
         return True  # ends this connection, not the cluster
     gpus = torch.cuda.device_count()
     check_gpus(run, gpus)
