@@ -7,8 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model.config import Preset
-from model.encoders import digest
 from model.errors import ManifestError
+from model.pretrained import digest
 
 MANIFEST = "manifest.json"
 
