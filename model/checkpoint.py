@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +37,9 @@ from model.manifest import (
     require_same,
     what_teaches,
 )
-from model.s2d_align import S2DAlign
+
+if TYPE_CHECKING:
+    from model.s2d_align import S2DAlign  # late: checking a checkpoint should not cost what building its model costs
 
 __all__ = [
     "BEST",
@@ -83,7 +85,7 @@ class Resume:
     best: dict[str, Tensor] = field(default_factory=dict)  # empty before the first epoch's end
 
 
-def learned_names(model: S2DAlign, stage: str) -> set[str]:
+def learned_names(model: "S2DAlign", stage: str) -> set[str]:
     """Names of all parameters that have a part in what the stages of this path compute, beside the frozen models."""
     names = (name for name, _ in model.named_parameters())
     return {name for name in names if any(done.uses(name, model.settings(done)) for done in parse(stage))}
@@ -91,7 +93,7 @@ def learned_names(model: S2DAlign, stage: str) -> set[str]:
 
 def save(
     directory: Path,
-    model: S2DAlign,
+    model: "S2DAlign",
     manifest: CheckpointManifest,
     *,
     optimizer: torch.optim.Optimizer | None = None,
@@ -126,7 +128,7 @@ def save(
         ) from error
 
 
-def learned_tensors(model: S2DAlign, stage: str) -> dict[str, Tensor]:
+def learned_tensors(model: "S2DAlign", stage: str) -> dict[str, Tensor]:
     """The parameters that a checkpoint of this stage holds, as they are now, by name."""
     names = learned_names(model, stage)
     return {name: p.detach().contiguous() for name, p in sorted(model.named_parameters()) if name in names}
@@ -148,7 +150,7 @@ def read_curve(directory: Path) -> list[Row]:
         raise ManifestError(f"{directory / CURVE} cannot be read ({error})") from error
 
 
-def load_weights(directory: Path, model: S2DAlign, stage: str) -> None:
+def load_weights(directory: Path, model: "S2DAlign", stage: str) -> None:
     """Load the trainable weights of a checkpoint into `model`, strictly. Adds LoRA when the stages have it."""
     if any(done.uses_lora(model.settings(done)) for done in parse(stage)):
         model.decoder.add_lora()
@@ -190,11 +192,13 @@ def verify(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> C
     return manifest
 
 
-def load(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> tuple[S2DAlign, CheckpointManifest]:
+def load(directory: Path, *, accept: frozenset[Acceptable] = frozenset()) -> "tuple[S2DAlign, CheckpointManifest]":
     """Build the model that a checkpoint describes and load its weights. Raises ManifestError."""
     manifest = read_manifest(directory)
     if "frozen" not in accept:
         check_frozen(manifest, directory)
+    from model.s2d_align import S2DAlign
+
     model = S2DAlign.build(manifest.preset, seed=manifest.seed)
     load_weights(directory, model, manifest.stage)
     return model, manifest
@@ -208,13 +212,15 @@ def start(
     *,
     dataset_digest: str = "",
     accept: frozenset[Acceptable] = frozenset(),
-) -> S2DAlign:
+) -> "S2DAlign":
     """Begin a stage: from its parent's weights, or (the first of a path) from a new model, with the stage's LoRA added.
 
     accept: in what the parent may differ: another preset, other frozen models, another data set.
     Raises ManifestError or ConfigError, one line that names the first difference.
     """
     manifest = check_parent(stage, preset, parent, dataset_digest=dataset_digest, accept=accept)
+    from model.s2d_align import S2DAlign
+
     model = S2DAlign.build(preset, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # LoRA's A is drawn when it is added
@@ -259,7 +265,7 @@ def check_parent(
     return manifest
 
 
-def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Resume:
+def resume(directory: Path, model: "S2DAlign", manifest: CheckpointManifest) -> Resume:
     """Load a checkpoint of this very stage into `model`, which `start` has made. `manifest`: what the stage writes.
 
     Raises ManifestError, one line that names the first difference, when the checkpoint is of other work.
@@ -284,6 +290,6 @@ def resume(directory: Path, model: S2DAlign, manifest: CheckpointManifest) -> Re
     return Resume(manifest=found, optimizer=saved["state"], curve=curve, best=best)
 
 
-def trainable_names(model: S2DAlign) -> list[str]:
+def trainable_names(model: "S2DAlign") -> list[str]:
     """Names of the parameters that are being trained, in the order in which the optimizer counts them."""
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]

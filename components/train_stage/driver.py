@@ -29,7 +29,6 @@ from components.train_stage.checks import check_gpus, check_inputs
 from components.train_stage.ranks import EverywhereError
 from components.train_stage.reports import GAUGE_PREFIX, GAUGES
 from components.train_stage.spec import StageRun
-from components.train_stage.work import Place, train
 from model.errors import PlatformError, TrainingError
 
 RESTARTS = 3  # of the worker group, after which the stage fails
@@ -123,6 +122,8 @@ def last_line(error: BaseException) -> str:
 
 def work(config: dict[str, Any]) -> str:
     """One Ray Train worker. Returns what went wrong, when it did so on every rank: no restart would help."""
+    from components.train_stage.work import Place, train  # late: building models is the workers' business
+
     logging.disable(logging.INFO)  # Ray Train tells of every report
     run = StageRun(**config["run"])
     context = ray.train.get_context()
