@@ -76,7 +76,7 @@ def test_reading_a_study_costs_its_own_size(store: ObjectStore, tmp_path: Path) 
 
 
 def test_a_full_disk_leaves_no_half_file(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    uri = written(store, "full", studies(20))
+    uri = written(store, "local-full", studies(20))
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
