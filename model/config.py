@@ -5,13 +5,13 @@ linear layers, the order of the stages) are structure, not settings. Values that
 public text has lost, all live in one block, `assumed`, which is printed with every result.
 """
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from model.errors import ConfigError
 
@@ -205,7 +205,7 @@ def _split(name: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def _in_one_line(error: ErrorDetails) -> str:
+def _in_one_line(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{where}: there is no such setting; model/presets shows all there are"
