@@ -23,7 +23,7 @@ WORKDIR /run/s2d
 
 # The pipeline names one image for all its steps: key phrases, evaluation and registration load the models themselves.
 FROM common AS step
-RUN python3 -m pip install torch transformers peft safetensors tokenizers radgraph "ray[train]" kfp kfp-kubernetes \
+RUN python3 -m pip install torch transformers safetensors tokenizers sentencepiece huggingface_hub radgraph "ray[default,train]" kfp kfp-kubernetes \
     kubernetes minio pyarrow scipy click httpx dicomweb-client requests "tritonclient[http]" aiohttp psutil
 # In a cluster a training step creates a RayJob instead of starting Ray in its own pod.
 ENV S2D_RAY_MODE=kubernetes
@@ -32,7 +32,7 @@ USER 10001
 FROM step AS train
 
 FROM common AS triton
-RUN python3 -m pip install torch transformers peft safetensors tokenizers nvidia-pytriton
+RUN python3 -m pip install torch transformers safetensors tokenizers sentencepiece huggingface_hub nvidia-pytriton
 USER 10001
 
 FROM common AS gateway

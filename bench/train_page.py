@@ -9,7 +9,7 @@ HEAD = """# Training steps: `s2d bench train`
 
 How fast the three stages train, beside a plain loop with transformers and PEFT on the same samples, features and
 weights in the same run. To make this page again:
-`s2d bench train --preset {preset} --page docs/results/train-bench.md`.
+`s2d bench train --preset {preset} --page docs/results/{file}`.
 """
 
 VARIANTS = """## What is compared
@@ -19,7 +19,7 @@ VARIANTS = """## What is compared
 | hf_pad | the same | the same | none | the same |
 | group | {plain_batch} samples of like length, padded | the same | none | the same |
 | pack | one row of at most {budget} tokens, no padding | the same | none | on report positions, own LoRA |
-| pack_prefix | the same | once per row, what stands ahead of the image | none | the same |
+| pack_prefix: what training does | the same | once per row, what stands ahead of the image | none | the same |
 | pack_compile | the same, blocks through torch.compile | the same | none | the same |
 """
 
@@ -63,7 +63,7 @@ def page(result: Result) -> str:
         f" {about['load_before']}, {about['load_after']}."
     )
     parts = [
-        HEAD.format(**about),
+        HEAD.format(file="train-bench.md" if about["preset"] == "cpu-tiny" else "train-bench-gpu.md", **about),
         f"## Figures: {about['preset']}\n" + state + table(result) + "\n\n" + where + "\n",
         "".join(f"- {remark}.\n" for remark in result.remarks),
         _missed(result),
@@ -90,7 +90,7 @@ def _line(row: Row) -> str:
     if row.ratio is None:
         return f"| {row.name} | | | | | | | void | | not passed: {row.gate.reason} |"
     ratio = f"{row.ratio.median:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]"
-    target = "" if row.target is None else f"best >= {row.target:g}: {row.verdict}"
+    target = "" if row.target is None else f">= {row.target:g}: {row.verdict}"
     each = float(np.median(row.candidate_ms))
     return (
         f"| {row.name} | {each:.1f} | {f['samples_s']:.1f} | {f['tokens_s']:.0f} | {f['mfu']:.0%}"

@@ -18,6 +18,7 @@ from model.lora import SharedDropout
 from model.s2d_align import Batch, S2DAlign
 
 BASELINE, REFERENCE = "hf_ckpt_pad", "hf_pad"
+OURS = "pack_prefix"  # what training does
 Rows = Sequence[int]
 
 
@@ -63,7 +64,7 @@ class Workbench:
             self._padded(REFERENCE, given, stage, theirs, checkpointing=False),
             self._padded("group", by_length, stage, theirs, checkpointing=False),
             self._packed("pack", stage, ours, share_prompt=False),
-            self._packed("pack_prefix", stage, ours, share_prompt=True),
+            self._packed(OURS, stage, ours, share_prompt=True),
         ]
         return {variant.name: variant for variant in made}
 
