@@ -39,7 +39,7 @@ POLL_S = "0.5"  # Ray's 2 s would be most of a short stage: every checkpoint wai
 def fit(run: StageRun) -> str:
     """Train the stage with Ray, put its checkpoint at `run.checkpoint_uri` and return that. Raises S2DError."""
     store = ObjectStore.from_env()
-    if publish(run, store):  # the driver before this one was lost at the very end
+    if uploads.finish(run, store):  # the driver before this one was lost at the very end
         return run.checkpoint_uri
     check_inputs(run, store)
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL_S)
@@ -56,7 +56,7 @@ def fit(run: StageRun) -> str:
             ray.shutdown()
     if result.return_value:
         raise TrainingError(result.return_value)
-    if not publish(run, store):
+    if not uploads.finish(run, store):
         raise PlatformError(f"{run.stage} ended without a complete checkpoint; look at Ray's logs")
     return run.checkpoint_uri
 
@@ -102,16 +102,6 @@ def trainer(run: StageRun, store: ObjectStore, scratch: Path, use_gpu: bool) -> 
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-
-
-def publish(run: StageRun, store: ObjectStore) -> bool:
-    """Put the complete checkpoint where it belongs and remove what led to it; False when there is none yet."""
-    newest = uploads.newest(store, run.ray_uri)
-    if newest is None or not newest.complete:
-        return False
-    uploads.publish(store, newest, run.checkpoint_uri)
-    store.remove_tree(run.ray_uri)
-    return True
 
 
 def last_line(error: BaseException) -> str:

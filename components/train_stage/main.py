@@ -1,4 +1,4 @@
-"""Train one stage: on this machine's Ray, or as a RayJob on Kubernetes.
+"""Train one stage: in this process, on this machine's Ray, or as a RayJob on Kubernetes.
 
 python -m components.train_stage --stage s1-s2 --dataset-uri s3://... --parent-uri s3://.../s1 --run-uri s3://.../runs/a
 """
@@ -29,7 +29,8 @@ def train(
 
     epochs: "4", or a sum such as "5+3".  accept: what may differ from the parent's, with commas between.
     page: a file that gets the page with the loss, if any.
-    S2D_RAY_MODE says where Ray is: `local` (default) starts it here, `kubernetes` creates a RayJob and follows it.
+    S2D_RAY_MODE says where Ray is: `local` (default) starts it here, for more than one worker; `kubernetes` creates a
+    RayJob and follows it.
     """
     run = StageRun(
         stage=stage,
@@ -53,7 +54,11 @@ def train(
 def start(run: StageRun, store: ObjectStore) -> None:
     """Start the training where S2D_RAY_MODE says, or follow what is running there, to its end."""
     mode = os.environ.get("S2D_RAY_MODE", "local")
-    if mode == "local":
+    if mode == "local" and run.workers == 1 and "RAY_ADDRESS" not in os.environ:
+        from components.train_stage import alone  # late: so that a finished stage costs nothing
+
+        alone.fit(run)
+    elif mode == "local":
         from components.train_stage.driver import fit  # late: Ray takes seconds to import
 
         fit(run)

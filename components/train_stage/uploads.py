@@ -14,6 +14,7 @@ from pathlib import Path
 
 from components.shared.storage import ObjectStore, join_uri
 from components.train_stage.lines import say
+from components.train_stage.spec import StageRun
 from model.checkpoint import CURVE, MANIFEST, OPTIMIZER, WEIGHTS
 from model.errors import StoreDenied, StoreError
 
@@ -70,6 +71,23 @@ def newest(store: ObjectStore, ray_uri: str) -> Saved | None:
     needed = {MANIFEST, WEIGHTS, CURVE}  # beside the manifest: Ray may have been killed while it removed this one
     whole = [saved for saved in found if files[saved.uri] >= (needed if saved.complete else needed | {OPTIMIZER})]
     return max(whole, key=lambda saved: saved.uri, default=None)  # "at" sorts before "complete" of the same step
+
+
+def keep_newest(store: ObjectStore, ray_uri: str, count: int = 2) -> None:
+    """Remove all checkpoints below a folder but the newest ones, by name."""
+    folders = sorted({uri.rpartition("/")[0] for uri in store.list(ray_uri)})
+    for folder in folders[:-count]:
+        store.remove_tree(folder)
+
+
+def finish(run: StageRun, store: ObjectStore) -> bool:
+    """Put the complete checkpoint where it belongs and remove what led to it; False when there is none yet."""
+    found = newest(store, run.ray_uri)
+    if found is None or not found.complete:
+        return False
+    publish(store, found, run.checkpoint_uri)
+    store.remove_tree(run.ray_uri)
+    return True
 
 
 def publish(store: ObjectStore, saved: Saved, uri: str) -> None:

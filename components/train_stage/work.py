@@ -70,7 +70,7 @@ def train(
     Raises EverywhereError or TrainingError on all ranks alike; any other error may be one rank's alone.
     """
     if place.device.type == "cpu":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // place.local_size))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // place.local_size))
     place.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)  # on another node than the driver's
     store = ObjectStore.from_env().patient()
     about = ranks.together(lambda: read_manifest(store, run.dataset_uri))
