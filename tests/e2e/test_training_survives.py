@@ -238,12 +238,28 @@ def serves(process: psutil.Process, endpoint: str) -> bool:
         return False
 
 
-def test_one_worker_instead_of_two_sees_the_same(site: Site, undisturbed: Result) -> None:
+@pytest.fixture(scope="module")
+def one(site: Site) -> Result:
+    """A run of one worker, which needs no Ray."""
     with site.training("one", workers=1) as training:
-        one = site.end("one", training)
+        return site.end("one", training)
+
+
+def test_one_worker_instead_of_two_sees_the_same(one: Result, undisturbed: Result) -> None:
+    assert "worker group" not in one.log
     assert [row["tokens"] for row in one.curve] == [row["tokens"] for row in undisturbed.curve]
     losses = [row["loss"] for row in undisturbed.curve]
     assert [row["loss"] for row in one.curve] == pytest.approx(losses, rel=1e-4)
+
+
+def test_a_killed_process_of_one_worker_changes_nothing(site: Site, one: Result) -> None:
+    with site.training("one-killed", workers=1) as training:
+        site.wait_for("one-killed", training, STEPS + 2)
+        kill_all(training)
+    with site.training("one-killed", workers=1) as training:
+        result = site.end("one-killed", training)
+    assert result.resumed_at and result.resumed_at[0] >= STEPS + 2
+    assert_same(result, one)
 
 
 def test_a_loss_that_is_not_a_number_stops_all_workers_in_one_line(site: Site) -> None:

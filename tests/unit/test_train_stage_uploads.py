@@ -49,7 +49,7 @@ def broken_off(monkeypatch: pytest.MonkeyPatch, at: str, error: Exception, times
 
 
 def test_the_newest_whole_checkpoint_is_found(store: ObjectStore, tmp_path: Path) -> None:
-    uri = "s3://s2d/runs/newest/ray"
+    uri = "s3://s2d/runs/kept/ray"
     assert uploads.newest(store, uri) is None
     names = [put(store, uri, tmp_path, step) for step in (9, 100, 20)]
     assert uploads.newest(store, uri) == uploads.Saved(join_uri(uri, names[1]))
@@ -110,6 +110,16 @@ def test_the_result_is_copied_with_its_manifest_last(
     uploads.publish(store, saved, join_uri(uri, "s1"))
     assert copied[-1] == join_uri(uri, "s1", checkpoint.MANIFEST) and len(copied) == len(FILES)
     assert store.list(join_uri(uri, "s1")) == sorted(copied)
+
+
+def test_the_newest_checkpoints_are_kept(store: ObjectStore, tmp_path: Path) -> None:
+    uri = "s3://s2d/runs/trimmed/ray"
+    names = [put(store, uri, tmp_path / str(step), step) for step in (2, 10, 4)]
+    uploads.keep_newest(store, uri)
+    left = {found.rsplit("/", 2)[-2] for found in store.list(uri)}
+    assert left == {names[1], names[2]}
+    uploads.keep_newest(store, uri)  # nothing to remove
+    assert len({found.rsplit("/", 2)[-2] for found in store.list(uri)}) == 2
 
 
 def keeper(store: ObjectStore, scratch: Path, report: Callable[..., None], rank: int = 0) -> Keeper:
