@@ -127,7 +127,7 @@ class Assumed(Settings):
     patience: int = Field(ge=1)  # epochs without a better validation loss (image alone) that end a stage
     aux_dropout: AuxDropout
     phrases_per_sample: int = Field(ge=1)  # k, drawn anew in every epoch
-    reference_policy: Literal["prior_only", "nearest", "any", "none"]
+    reference_policy: Literal["prior_only", "nearest", "any", "similar", "none"]
     max_reference_tokens: int = Field(ge=1)
     max_report_tokens: int = Field(ge=1)
     decoding: Decoding
