@@ -116,6 +116,7 @@ def _ray(workers: int) -> Iterator[None]:
         ray.init(logging_level=logging.ERROR)
     elif started:
         ray.init(
+            address="local",  # not some other Ray of this machine that happens to run
             num_cpus=workers or None,
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
