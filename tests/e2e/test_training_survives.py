@@ -216,28 +216,6 @@ def test_a_killed_driver_with_all_of_ray_changes_nothing(site: Site, undisturbed
     assert_same(result, undisturbed)
 
 
-def test_a_store_that_is_away_for_seconds_changes_nothing(site: Site, undisturbed: Result) -> None:
-    (store,) = [p for p in psutil.process_iter() if serves(p, site.store.endpoint)]
-    with site.training("away") as training:
-        site.wait_for("away", training, STEPS)
-        store.suspend()
-        try:
-            time.sleep(8)
-            assert training.poll() is None
-        finally:
-            store.resume()
-        result = site.end("away", training)
-    assert_same(result, undisturbed)
-
-
-def serves(process: psutil.Process, endpoint: str) -> bool:
-    """Is this the process of the tests' object store?"""
-    try:
-        return process.name() == "weed" and f"-s3.port={endpoint.rsplit(':', 1)[-1]}" in process.cmdline()
-    except psutil.Error:
-        return False
-
-
 @pytest.fixture(scope="module")
 def one(site: Site) -> Result:
     """A run of one worker, which needs no Ray."""
@@ -260,6 +238,28 @@ def test_a_killed_process_of_one_worker_changes_nothing(site: Site, one: Result)
         result = site.end("one-killed", training)
     assert result.resumed_at and result.resumed_at[0] >= STEPS + 2
     assert_same(result, one)
+
+
+def test_a_store_that_is_away_for_seconds_changes_nothing(site: Site, one: Result) -> None:
+    (store,) = [p for p in psutil.process_iter() if serves(p, site.store.endpoint)]
+    with site.training("away", workers=1) as training:
+        site.wait_for("away", training, STEPS)
+        store.suspend()
+        try:
+            time.sleep(8)
+            assert training.poll() is None
+        finally:
+            store.resume()
+        result = site.end("away", training)
+    assert_same(result, one)
+
+
+def serves(process: psutil.Process, endpoint: str) -> bool:
+    """Is this the process of the tests' object store?"""
+    try:
+        return process.name() == "weed" and f"-s3.port={endpoint.rsplit(':', 1)[-1]}" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def test_a_loss_that_is_not_a_number_stops_all_workers_in_one_line(site: Site) -> None:
