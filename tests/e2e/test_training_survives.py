@@ -240,18 +240,22 @@ def test_a_killed_process_of_one_worker_changes_nothing(site: Site, one: Result)
     assert_same(result, one)
 
 
-def test_a_store_that_is_away_for_seconds_changes_nothing(site: Site, one: Result) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_store_that_is_away_for_seconds_changes_nothing(
+    site: Site, one: Result, undisturbed: Result, workers: int
+) -> None:
+    name = f"away-{workers}"
     (store,) = [p for p in psutil.process_iter() if serves(p, site.store.endpoint)]
-    with site.training("away", workers=1) as training:
-        site.wait_for("away", training, STEPS)
+    with site.training(name, workers) as training:
+        site.wait_for(name, training, STEPS)
         store.suspend()
         try:
             time.sleep(8)
             assert training.poll() is None
         finally:
             store.resume()
-        result = site.end("away", training)
-    assert_same(result, one)
+        result = site.end(name, training)
+    assert_same(result, one if workers == 1 else undisturbed)
 
 
 def serves(process: psutil.Process, endpoint: str) -> bool:
