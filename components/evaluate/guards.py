@@ -14,9 +14,15 @@ _CHANGE = re.compile(
 
 
 def guard_metrics(
-    references: Sequence[str], hypotheses: Sequence[str], train_reports: Sequence[str]
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    train_reports: Sequence[str] = (),
+    has_prior: Sequence[bool] | None = None,
 ) -> dict[str, float | int]:
-    """Guards of one system on one split. Shares are of studies unless the name says otherwise."""
+    """Guards of one system on one split. Shares are of studies unless the name says otherwise.
+
+    has_prior: per study, whether the system was given an earlier study of the patient.
+    """
     counts = Counter(hypotheses)
     n = len(hypotheses)
     said = [s for text in hypotheses for s in sentences(text)]

@@ -16,6 +16,8 @@ class SidedMention(NamedTuple):
     observation: str
     status: int
     sides: frozenset[str]
+    start: int  # of the words that name the observation, in characters of the text as it was given
+    end: int
 
 
 def sided_mentions(text: str) -> list[SidedMention]:
@@ -29,7 +31,7 @@ def sided_mentions(text: str) -> list[SidedMention]:
         words = text[start:end].lower()
         left, right = sentence_of(words).segment(mention.start - start, mention.end - start)
         sides = sides_of(words[left:right]) or sides_of(words)
-        found.append(SidedMention(mention.observation, mention.status, sides))
+        found.append(SidedMention(mention.observation, mention.status, sides, mention.start, mention.end))
     return found
 
 
