@@ -21,12 +21,12 @@ import transformers
 from tqdm import tqdm
 
 from components.key_phrases.documents import Annotated, agreement, annotate_tokens, pack
-from components.key_phrases.graph import LONG_LABELS
-from components.key_phrases.radgraph_package import BERT, MODEL_TYPE, annotate, import_radgraph, load, tokenise
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import GENERATOR
 from components.shared.lineage import library_versions, now_utc, sha256_file
+from components.shared.radgraph.graph import LONG_LABELS
+from components.shared.radgraph.package import BERT, MODEL_TYPE, annotate, import_radgraph, load, tokenise
 from model.errors import ConfigError, S2DError
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from components.key_phrases.graph import Entity, entities_of
 from components.key_phrases.verbalise import CHANGES, DEVICES, SIDES, STATES, ZONES, unique, verbalise
+from components.shared.radgraph.graph import Entity, entities_of
 from model.errors import ConfigError
 from model.records import KeyPhrase, Polarity
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.key_phrases.graph import LONG_LABELS, short_label
-from components.key_phrases.radgraph_package import MODEL_TYPE
+from components.shared.radgraph.graph import LONG_LABELS, short_label
+from components.shared.radgraph.package import MODEL_TYPE
 from model.errors import DataError
 
 Graph = Mapping[str, Any]

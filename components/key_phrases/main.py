@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from components.key_phrases.compose import COMPOSER, Policy, check_policy, compose
-from components.key_phrases.radgraph_extractor import RadGraphExtractor
 from components.shared.dataset import EXCLUDED, read_exclusions, read_manifest, read_studies, write_dataset
 from components.shared.excluded import ExcludedStudy
+from components.shared.radgraph.extractor import RadGraphExtractor
 from components.shared.storage import ObjectStore, join_uri
 from model.records import Study
 

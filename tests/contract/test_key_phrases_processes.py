@@ -2,10 +2,10 @@
 
 import pytest
 
-from components.key_phrases import radgraph_extractor
-from components.key_phrases.radgraph_extractor import RadGraphExtractor
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
+from components.shared.radgraph import extractor as radgraph_extractor
+from components.shared.radgraph.extractor import RadGraphExtractor
 
 
 def test_processes_give_the_graphs_of_the_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:

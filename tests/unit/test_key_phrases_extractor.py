@@ -7,12 +7,12 @@ import pytest
 
 from components.key_phrases.compose import compose
 from components.key_phrases.documents import agreement, annotate_tokens
-from components.key_phrases.graph import LONG_LABELS
-from components.key_phrases.radgraph_extractor import SHIPPED_CHECKPOINT, RadGraphExtractor
-from components.key_phrases.radgraph_package import tokenise
 from components.preprocess.phantom.grammar import PhantomReport, write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.shared.lineage import sha256_file
+from components.shared.radgraph.extractor import SHIPPED_CHECKPOINT, RadGraphExtractor
+from components.shared.radgraph.graph import LONG_LABELS
+from components.shared.radgraph.package import tokenise
 from model.errors import DataError
 
 UNSEEN_SEED = 998  # neither the stand-in's training reports nor those that its manifest was measured on

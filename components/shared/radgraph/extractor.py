@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from components.key_phrases.graph import short_label
-from components.key_phrases.radgraph_package import annotate, check_checkpoint, load, tokenise
 from components.shared.lineage import sha256_file, sha256_json
+from components.shared.radgraph.graph import short_label
+from components.shared.radgraph.package import annotate, check_checkpoint, load, tokenise
 from model.errors import DataError
 
 Graph = dict[str, Any]

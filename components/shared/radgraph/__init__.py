@@ -1,0 +1,1 @@
+"""RadGraph: the `radgraph` package made to work offline, its checkpoints, and its graphs as typed entities."""
