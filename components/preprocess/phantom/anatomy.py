@@ -55,10 +55,10 @@ def patient_anatomy(patient_seed: int) -> Anatomy:
     )  # fmt: skip
 
 
-def study_pose(anatomy: Anatomy, study_seed: int) -> tuple[Pose, float]:
+def study_pose(anatomy: Anatomy, study_seed: int, position_spread: float = 0.0) -> tuple[Pose, float]:
     """The patient's own pose with this study's jitter, and the depth of inspiration (cm, lowers the domes)."""
     rng = np.random.default_rng([study_seed, 12])
-    base, u = anatomy.pose, rng.uniform
+    base, u = _moved(anatomy.pose, study_seed, position_spread), rng.uniform
     pose = Pose(
         scale=base.scale * u(0.972, 1.028),
         rotation=base.rotation + np.deg2rad(u(-1.6, 1.6)),
@@ -66,6 +66,22 @@ def study_pose(anatomy: Anatomy, study_seed: int) -> tuple[Pose, float]:
         shift_y=base.shift_y + u(-0.55, 0.55),
     )
     return pose, u(-0.5, 0.5)
+
+
+def _moved(pose: Pose, study_seed: int, spread: float) -> Pose:
+    """The body elsewhere on the film, so that where a finding is can't be known without looking.
+
+    At a spread of 1: up to 5 cm of the film's 36 sideways, 4 cm up or down, 10 degrees, a quarter smaller.
+    """
+    if spread == 0:
+        return pose
+    u = np.random.default_rng([study_seed, 14]).uniform
+    return Pose(
+        scale=pose.scale * (1 - spread * u(0, 0.25)),
+        rotation=pose.rotation + spread * np.deg2rad(u(-10, 10)),
+        shift_x=pose.shift_x + spread * u(-5, 5),
+        shift_y=pose.shift_y + spread * u(-4, 4),
+    )
 
 
 def ribs(anatomy: Anatomy, side: float) -> list[Array]:

@@ -18,7 +18,7 @@ MEDIASTINUM = 2.4  # half of what lies between the lungs
 def render_lateral(state: StudyState, size: int = 256) -> Array:
     """Return the film: uint16, 12 bit, bone bright. Equal states give equal bytes."""
     anatomy = patient_anatomy(state.patient_seed)
-    pose, inspiration = study_pose(anatomy, state.study_seed)
+    pose, inspiration = study_pose(anatomy, state.study_seed, state.position_spread)
     frame = Frame(size, pose)
     rows = canvas.lookup_index(frame.y)
     domes = [top + inspiration for top in anatomy.dome]

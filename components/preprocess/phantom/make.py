@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -46,6 +46,12 @@ class Settings:
     layout: str
     population: Population
     longitudinal: bool
+    position_spread: float = 0.0
+
+    def recorded(self) -> dict[str, Any]:
+        """As the marker holds it. A spread of 0 is left out: data sets made before it was an option stay theirs."""
+        values = asdict(self)
+        return values if self.position_spread else {k: v for k, v in values.items() if k != "position_spread"}
 
 
 def make_phantom(
@@ -59,6 +65,7 @@ def make_phantom(
     workers: int = 2,
     population: Population = "chexpert",
     longitudinal: bool = True,
+    position_spread: float = 0.0,
 ) -> None:
     """Write the data set below `out`; return at once when it is there already.
 
@@ -66,6 +73,7 @@ def make_phantom(
     train, validate and test. size: of the rendered square; stored matrices differ from it. population: "chexpert" has
     findings that come together as in patients, and the lateral views, odd reports and large matrices of real archives;
     "independent" has none of these. longitudinal: False gives one study per patient, which is all that Open-i has.
+    position_spread: 0 to 1, how far the body moves on the film beyond the usual; for judging evidence maps.
     Raises ConfigError for impossible settings, DataError when `out` holds something else.
     """
     settings = Settings(
@@ -77,9 +85,10 @@ def make_phantom(
         layout=layout,
         population=population,
         longitudinal=longitudinal and layout not in ONE_STUDY_PER_PATIENT,
+        position_spread=position_spread,
     )
     _check(settings)
-    if _is_complete(out, asdict(settings)):
+    if _is_complete(out, settings.recorded()):
         return
     (out / "masks").mkdir(exist_ok=True)
     names = _assign_splits(patients, seed, splits)
@@ -88,7 +97,7 @@ def make_phantom(
     studies = [study for index in range(patients) for study in json.loads(_part(out, index).read_text())]
     write_atomically(out / "truth.jsonl", "".join(json.dumps(study["truth"]) + "\n" for study in studies).encode())
     BY_NAME[layout].write_tables(out, [study["rows"] for study in studies])
-    write_atomically(out / MARKER, (json.dumps(asdict(settings)) + "\n").encode())
+    write_atomically(out / MARKER, (json.dumps(settings.recorded()) + "\n").encode())
     shutil.rmtree(out / PARTS)
 
 
@@ -105,6 +114,8 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"{patients} phantom patients cannot fill three splits; use at least {len(SPLITS)}")
     if len(splits) != len(SPLITS) or min(splits) <= 0 or abs(sum(splits) - 1) > 1e-6:
         raise ConfigError(f"phantom splits are {splits}; use three positive shares that sum to 1")
+    if not 0 <= settings.position_spread <= 1:
+        raise ConfigError(f"phantom position_spread is {settings.position_spread}; use 0 to 1")
     if size < 64 or size % MASK_SCALE:
         raise ConfigError(f"phantom size is {size}; use a multiple of {MASK_SCALE}, at least 64")
 
@@ -173,6 +184,7 @@ def _write_one(out: Path, settings: Settings, job: tuple[int, str]) -> None:
     parts = []
     for state in states:
         varied = settings.population == "chexpert"
+        state = replace(state, position_spread=settings.position_spread)
         study = build_study(state, number=index + 1, split=split, size=settings.size, varied=varied)
         rows = BY_NAME[settings.layout].write_study(out, study)
         parts.append({"truth": truth_record(study, rows["images"], out), "rows": rows})

@@ -77,7 +77,7 @@ def render(state: StudyState, size: int = 256) -> Rendered:
     """Equal states give equal bytes. A finding's own randomness hangs on the patient and its place, so the same
     study without it differs by that finding alone."""
     anatomy = patient_anatomy(state.patient_seed)
-    pose, inspiration = study_pose(anatomy, state.study_seed)
+    pose, inspiration = study_pose(anatomy, state.study_seed, state.position_spread)
     frame = Frame(size, pose)
     adjustments = adjust(anatomy, state)
     lines: dict[str, list[Array]] = {name: ribs(anatomy, sign) for name, sign in SIDES.items()}

@@ -70,3 +70,4 @@ class StudyState:
     resolved: tuple[Finding, ...] = ()  # present in the study before, gone now
     style: int = 0  # which radiologist writes
     has_prior: bool = False
+    position_spread: float = 0.0  # how much more than usual the body moves on the film; 1 is a lot
