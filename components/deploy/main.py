@@ -1,14 +1,14 @@
 """Serve a model version: load it, ask it for one report, and only then move the pointer that says what is current.
 
-`<models>/current.json` names the version that serves and the one before. It moves last, so that whoever reads it finds
-a version that has answered; when the new version does not answer, the one before is loaded again.
+`<models>/current.json` names the version that serves and the one before. It moves last, so that whoever reads it (the
+local platform at its start, the evaluation of the next model) finds a version that has answered; when the new version
+does not answer, the one before is loaded again and the pointer stays.
 """
 
-import json
 import logging
 
 from components.deploy import kserve, triton
-from components.shared.lineage import now_utc
+from components.shared.model_versions import Pointer, models_folder, move_pointer, read_pointer
 from components.shared.storage import ObjectStore, join_uri
 from model.errors import ConfigError, ManifestError, PlatformError, S2DError
 
@@ -28,31 +28,23 @@ def run(model_uri: str, target: str) -> str:
     store = ObjectStore.from_env()
     if not store.exists(join_uri(model_uri, "manifest.json")):
         raise ManifestError(f"{model_uri} is not a model version: manifest.json is missing; run register")
-    pointer = join_uri(model_uri.rstrip("/").rsplit("/", 1)[0], "current.json")
-    current = read_pointer(store, pointer)
+    model_uri = model_uri.rstrip("/")
+    current = read_pointer(store, models_folder(model_uri))
     serve = TARGETS[target]
     try:
         address = serve(store, model_uri)
     except S2DError as error:
         raise PlatformError(f"{model_uri} was not deployed: {error}; {_go_back(store, serve, current)}") from error
-    if model_uri != current.get("model_uri"):
-        moved = {"model_uri": model_uri, "previous": current.get("model_uri"), "deployed_at": now_utc().isoformat()}
-        store.put_bytes(pointer, json.dumps(moved, indent=1).encode())
+    move_pointer(store, model_uri, current)
     log.info("deployed=%s target=%s address=%s", model_uri, target, address)
     return address
 
 
-def read_pointer(store: ObjectStore, pointer: str) -> dict[str, str]:
-    """What serves now: {} before the first deployment."""
-    return dict(json.loads(store.get_bytes(pointer))) if store.exists(pointer) else {}
-
-
-def _go_back(store: ObjectStore, serve: triton.Serve, current: dict[str, str]) -> str:
-    before = current.get("model_uri")
-    if not before:
+def _go_back(store: ObjectStore, serve: triton.Serve, current: Pointer | None) -> str:
+    if current is None:
         return "nothing was deployed before, so nothing serves"
     try:
-        serve(store, before)
+        serve(store, current.model_uri)
     except S2DError as error:
-        return f"going back to {before} failed too: {error}"
-    return f"{before} serves again"
+        return f"going back to {current.model_uri} failed too: {error}"
+    return f"{current.model_uri} serves again"

@@ -27,7 +27,7 @@ def server(store, monkeypatch):
     monkeypatch.setitem(deploy.TARGETS, "triton", serve)
     for name in ("one", "two", "bad"):
         store.put_bytes(join_uri(MODELS, name, "manifest.json"), b"{}")
-    store.put_bytes(join_uri(MODELS, "current.json"), b"{}")
+    store.remove(join_uri(MODELS, "current.json"))
     return serving
 
 
@@ -62,3 +62,10 @@ def test_bad_arguments(store, server):
         deploy.run(f"{MODELS}/one", "docker")
     with pytest.raises(ManifestError, match=r"manifest\.json is missing"):
         deploy.run(f"{MODELS}/three", "triton")
+
+
+def test_a_broken_pointer_is_one_line_and_nothing_is_loaded(store, server):
+    store.put_bytes(join_uri(MODELS, "current.json"), b'{"model_uri": 3}')
+    with pytest.raises(ManifestError, match=r"current\.json: model_uri: .*deploy the version again"):
+        deploy.run(f"{MODELS}/one", "triton")
+    assert not server
