@@ -1,0 +1,40 @@
+"""What a refinement run may be told."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+POOL = Path(__file__).parents[1] / "pool" / "non_expert.jsonl"
+
+
+class RefineSettings(BaseModel):
+    """Who refines, with which examples, and how long to wait.
+
+    Exactly one of `endpoint` and `model_path`. The key of an endpoint is read from the environment variable that
+    `api_key_env` names; it is sent nowhere else and never logged. `cache` holds every answer, so the same run again
+    asks for nothing and an interrupted one goes on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")  # the part before /chat/completions
+    model: str = Field(default="", max_length=200)  # its name at the endpoint
+    model_path: Path | None = None  # a transformers model with a chat template, as a folder
+    cache: Path
+    pool: Path = POOL
+    examples: int = Field(default=3, ge=0, le=16)
+    seed: int = 0
+    api_key_env: str = "S2D_LLM_API_KEY"
+    timeout_s: float = Field(default=60.0, gt=0)  # one answer
+    patience_s: float = Field(default=120.0, ge=0)  # an endpoint that fails, from its first failure on
+    concurrency: int = Field(default=8, ge=1, le=256)
+    batch_size: int = Field(default=8, ge=1, le=256)  # local model only
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.endpoint is None) == (self.model_path is None):
+            raise ValueError("name either an endpoint or a model folder to refine with")
+        if self.endpoint is not None and not self.model:
+            raise ValueError("name the model to ask for at the endpoint")
+        return self
