@@ -10,34 +10,32 @@ from pathlib import Path
 
 from model.errors import DataError
 
-ENGLISH = frozenset(
-    """
-    above after again all along also although and any apart appear appears are areas at been below best between both
-    but by can cannot change changed changes could demonstrate demonstrated demonstrates due evidence few finding
-    findings for found free from given great has have identified increased it its large larger left likely limits line
-    lines low lower may more most new noted not of on one other otherwise patient placed possible present previously
-    prior probable probably rather remain remains right seen shallow show shows side sided since slight slightly small
-    stable study suggest suggesting than that the there these this to top two unchanged upper upright view views well
-    were which with within without worse worsened
+_ENGLISH_WORDS = """
+above after again all along also although and any apart appear appears are areas at been below best between both
+but by can cannot change changed changes could demonstrate demonstrated demonstrates due evidence few finding
+findings for found free from given great has have identified increased it its large larger left likely limits line
+lines low lower may more most new noted not of on one other otherwise patient placed possible present previously
+prior probable probably rather remain remains right seen shallow show shows side sided since slight slightly small
+stable study suggest suggesting than that the there these this to top two unchanged upper upright view views well
+were which with within without worse worsened
 
-    acute airspace atelectatic basilar blunting bony bones cardiac cardiomediastinal cardiomegaly chest clear clips
-    collapse collection compared contours disease effusions engorgement enlarged enlargement fluid focal fractures hazy
-    heart increase interstitial interval lobe lung lungs markings mediastinal mild mildly moderate opacities opacity
-    osseous overlying pacemaker patchy pleural pulmonary severe size sized spine sternotomy streaky structures
-    support thickening thoracic tube unremarkable vascular vasculature volumes widened wires
-    """.split()
-)
-FOREIGN = frozenset(
-    """
-    der das und ist nicht kein keine keinen eines eine ein im mit beidseits rechts von des auf ohne
-    het een van geen niet er zijn naar zonder bij
-    le la les et du pas une est droite gauche sans dans avec au aux absence
-    el los las se del sin y un una con por hay derecho derecha izquierdo izquierda de en ni que
-    il di non si della nei nel dei alla destra sinistra senza
-    da dos das em sem uma com direito esquerdo direita esquerda nao não há os ao
-    och det ikke ingen inte av med som til hjerte
-    """.split()
-)
+acute airspace atelectatic basilar blunting bony bones cardiac cardiomediastinal cardiomegaly chest clear clips
+collapse collection compared contours disease effusions engorgement enlarged enlargement fluid focal fractures hazy
+heart increase interstitial interval lobe lung lungs markings mediastinal mild mildly moderate opacities opacity
+osseous overlying pacemaker patchy pleural pulmonary severe size sized spine sternotomy streaky structures
+support thickening thoracic tube unremarkable vascular vasculature volumes widened wires
+"""
+_FOREIGN_WORDS = """
+der das und ist nicht kein keine keinen eines eine ein im mit beidseits rechts von des auf ohne
+het een van geen niet er zijn naar zonder bij
+le la les et du pas une est droite gauche sans dans avec au aux absence
+el los las se del sin y un una con por hay derecho derecha izquierdo izquierda de en ni que
+il di non si della nei nel dei alla destra sinistra senza
+da dos das em sem uma com direito esquerdo direita esquerda nao não há os ao
+och det ikke ingen inte av med som til hjerte
+"""
+ENGLISH = frozenset(_ENGLISH_WORDS.split())
+FOREIGN = frozenset(_FOREIGN_WORDS.split())
 LEAST_SHARE = 0.1  # of ENGLISH words in one text; English reports have .3 to .7
 LEAST_SHARE_OF_ALL = 0.2
 LEAST_WORDS = 5  # shorter texts ("Bibasilar atelectasis.") say too little about their language
