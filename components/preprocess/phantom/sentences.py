@@ -3,10 +3,12 @@
 A template is written in tokens. A token `words/kind=id>a@b~c` is an entity: `kind` is its RadGraph label (o present,
 u uncertain, n absent observation; a anatomy), `=id` names it, `>` modify, `@` located_at and `~` suggestive_of point to
 the entity with that name. `_` joins the words of one entity. A token without `/` is plain. `{...}` are slots.
-One variant per radiologist style, so that the style decides the wording and the entropy of the corpus stays low.
+Behind ` | ` stand further observations that the sentence speaks of, with their status. One variant per radiologist
+style, so that the style decides the wording and the entropy of the corpus stays low.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +88,10 @@ PRESENT: dict[str, tuple[str, str, str]] = {
 UNCERTAIN_ATELECTASIS = (
     "there is possible atelectasis/u=e@l in the {side}/a>l {zone}/a>l lung/a=l",
     "possible {side}/a>l {zone}/a>l lung/a=l atelectasis/u=e@l",
-    "linear/o>e opacity/o=e@l~q in the {side}/a>l {zone}/a>l lung/a=l may reflect atelectasis/u=q",
+    "linear/o>e opacity/o=e@l~q in the {side}/a>l {zone}/a>l lung/a=l may reflect atelectasis/u=q | Lung Opacity=1",
 )
-MAY_BE_PNEUMONIA = (" , which may represent pneumonia/u=q", " , may represent pneumonia/u=q")
+_MAY = " , which may represent pneumonia/u=q"
+MAY_BE_PNEUMONIA = (_MAY, " , may represent pneumonia/u=q", _MAY)
 RESOLVED = {
     "pleural_effusion": "the {side}/a>p pleural/a=p effusion/n@p has resolved",
     "pneumothorax": "the {side}/a=s pneumothorax/n@s has resolved",
@@ -151,6 +154,30 @@ NORMAL: dict[str, tuple[str, str, str]] = {
         "no displaced/n>f fracture/n=f is seen",
     ),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """One way to say everything, as templates under what they say."""
+
+    present: Mapping[str, tuple[str, ...]]
+    uncertain: Mapping[str, tuple[str, ...]]  # of faint findings
+    pneumonia: tuple[str, ...]  # behind a consolidation that may be one
+    resolved: Mapping[str, tuple[str, ...]]
+    changes: Mapping[str, tuple[str, ...]]
+    normal: Mapping[str, tuple[str, ...]]
+    asides: tuple[str, ...] = ()  # behind a finding: that another one is absent
+    distractors: tuple[str, ...] = ()  # sentences that speak of none of the observations
+
+
+USUAL = Wording(
+    present=PRESENT,
+    uncertain={"atelectasis": UNCERTAIN_ATELECTASIS},
+    pneumonia=MAY_BE_PNEUMONIA,
+    resolved={name: (template,) * 3 for name, template in RESOLVED.items()},
+    changes=CHANGES,
+    normal=NORMAL,
+)
 
 
 @dataclass(frozen=True)
