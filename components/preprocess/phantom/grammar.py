@@ -2,18 +2,29 @@
 
 Meaning is deterministic, wording depends on the style: a faint consolidation is an "opacity", a dense one in a lower
 zone "may represent pneumonia", a faint atelectasis is sometimes only "possible". The labels of the findings text and
-its graph come from the choice of sentences, never from reading the text back.
+its graph come from the choice of sentences, never from reading the text back. The two reserves of other words also say
+what else is absent, doubt other faint findings, and speak of what no observation covers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from components.preprocess.phantom import sentences as say
+from components.preprocess.phantom.held_out import HELD_OUT
+from components.preprocess.phantom.paraphrased import PARAPHRASED
 from components.preprocess.phantom.patients import DEVICES, STYLES
 from components.preprocess.phantom.shapes import READ_BY, Shape, draw_shape, lay_out
-from components.preprocess.phantom.state import OBSERVATION, OPACITY_BELOW, PNEUMONIA_ABOVE, Finding, StudyState
+from components.preprocess.phantom.state import (
+    OBSERVATION,
+    OPACITY_BELOW,
+    PNEUMONIA_ABOVE,
+    Finding,
+    Language,
+    StudyState,
+)
 from model.errors import DataError
 from model.records import OBSERVATIONS, Labels
 
@@ -21,12 +32,26 @@ from model.records import OBSERVATIONS, Labels
 MENTIONS_PRESENT = 0.97
 MENTIONS_CHANGE = 0.25
 MENTIONS_RESOLVED = 0.12
-SAYS_POSSIBLE = 0.6  # of an atelectasis below FAINT_ATELECTASIS
+SAYS_POSSIBLE = 0.6  # of an atelectasis below FAINT; in the reserves of whatever is
 MENTIONS_NORMAL = {"lungs": 0.9, "parenchyma": 0.75, "pleura": 0.95, "heart": 0.9, "mediastinum": 0.7, "bones": 0.5}
 
-FAINT_ATELECTASIS = 0.3
+SAYS_ASIDE = 0.25  # with a finding, in the reserves of other words
+SAYS_DISTRACTOR = 0.3
+
+FAINT = 0.3
 TERSE = 1  # the style that impressions are written in
 LUNG_FINDINGS = frozenset({"consolidation", "edema", "atelectasis", "nodule"})
+
+WORDINGS: dict[Language, say.Wording] = {"usual": say.USUAL, "paraphrased": PARAPHRASED, "held_out": HELD_OUT}
+# What an aside may call absent. A reserve's own observation for what the labeler knows as a blocker of "No Finding".
+_ABSENT = {
+    "pneumothorax": "pneumothorax/n",
+    "pleural_effusion": "pleural/a=z effusion/n@z",
+    "edema": "edema/n",
+    "consolidation": "consolidation/n",
+}
+BLOCKER = "blocker"
+_OF_THE_HEART = ("heart", "mediastin", "cardiac")
 
 _ORDER = tuple(say.PRESENT)
 _ZONES = ("upper", "mid", "lower", "")
@@ -68,23 +93,43 @@ class PhantomReport:
 class _Draft:
     """Sentences collected so far, with the statuses they give to observations."""
 
+    wording: say.Wording
+    style: int
+    words: np.random.Generator | None  # chooses among a reserve's words; None: the style does
     sentences: list[say.Parsed] = field(default_factory=list)
     statuses: list[tuple[str, int]] = field(default_factory=list)
     mentioned: list[Finding] = field(default_factory=list)
     summary: list[say.Parsed] = field(default_factory=list)  # the impression
 
+    def choose(self, variants: tuple[str, ...]) -> str:
+        return variants[self.style if self.words is None else int(self.words.integers(len(variants)))]
+
+    def chance(self, share: float) -> bool:
+        """Say whether to use what the reserves alone have."""
+        return self.words is not None and self.words.random() < share
+
     def add(self, template: str, *statuses: tuple[str, int], **slots: str) -> None:
+        """Add a sentence; `statuses` are what it says beside what stands behind its ` | `."""
+        template, more = _split(template)
         self.sentences.append(say.parse(template, **slots))
-        self.statuses += statuses
+        self.statuses += (*statuses, *more)
 
     def labels(self) -> Labels:
         """Return the 14 labels: positive before uncertain before negative, as the rule labeler aggregates."""
-        labels: Labels = dict.fromkeys(OBSERVATIONS)
+        labels: Labels = dict.fromkeys((*OBSERVATIONS, BLOCKER))
         for name, status in self.statuses:
             labels[name] = max((status, labels[name]), key=_weight)
         abnormal = any(status in (1, -1) for name, status in labels.items() if name != "Support Devices")
         labels["No Finding"] = None if abnormal else 1
+        del labels[BLOCKER]
         return labels
+
+
+def _split(template: str) -> tuple[str, list[tuple[str, int]]]:
+    """Return the sentence and the statuses behind its ` | `."""
+    sentence, _, listed = template.partition(" | ")
+    pairs = (item.split("=") for item in listed.split(", ") if item)
+    return sentence, [(name, int(status)) for name, status in pairs]
 
 
 def _weight(status: int | None) -> int:
@@ -99,9 +144,12 @@ def write_report(state: StudyState, odd_shapes: bool = False) -> PhantomReport:
     """
     _check(state)
     rng = np.random.default_rng([state.study_seed, 1])
-    draft = _Draft()
+    words = None if state.language == "usual" else np.random.default_rng([state.study_seed, 30])
+    draft = _Draft(WORDINGS[state.language], state.style, words)
     for part in (_devices, _lungs, _pleura, _heart, _bones):
         part(draft, state, rng)
+    if draft.chance(SAYS_DISTRACTOR):
+        draft.add(draft.choose(draft.wording.distractors))
     if not draft.sentences:  # everything omitted: an empty findings section is not a report
         _say_finding(draft, state.findings[0], state, rng)
     findings, graph = say.join(draft.sentences)
@@ -178,8 +226,9 @@ def _heart(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
 def _bones(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, frozenset({"rib_fracture"}))
     if not any(finding.name == "rib_fracture" for finding in state.findings):
-        # The terse style says "osseous abnormality", which is no mention of a fracture.
-        _say_normal(draft, state, rng, "bones", "bones", *(() if state.style == TERSE else ("Fracture",)))
+        # The usual terse style says "osseous abnormality", which is no mention of a fracture.
+        unsaid = state.style == TERSE and state.language == "usual"
+        _say_normal(draft, state, rng, "bones", "bones", *(() if unsaid else ("Fracture",)))
 
 
 def _say_all(draft: _Draft, state: StudyState, rng: np.random.Generator, names: frozenset[str]) -> None:
@@ -189,42 +238,62 @@ def _say_all(draft: _Draft, state: StudyState, rng: np.random.Generator, names: 
             _say_finding(draft, finding, state, rng)
     for finding in sorted(state.resolved, key=_report_order):
         if finding.name in names & say.RESOLVED.keys() and rng.random() < MENTIONS_RESOLVED:
-            draft.add(say.RESOLVED[finding.name], (observation_of(finding), 0), **_slots(finding))
+            template = draft.choose(_of(draft.wording.resolved, finding))
+            draft.add(template, (observation_of(finding), 0), **_slots(finding))
 
 
 def _report_order(finding: Finding) -> tuple[int, bool, int]:
     return _ORDER.index(finding.name), finding.side != "right", _ZONES.index(finding.zone)
 
 
+def _of(variants: Mapping[str, tuple[str, ...]], finding: Finding) -> tuple[str, ...]:
+    """Return the templates of a finding; the usual ones have a slot where the reserves tell opacities apart."""
+    is_opacity = observation_of(finding) == "Lung Opacity" and "opacity" in variants
+    return variants["opacity" if is_opacity else finding.name]
+
+
 def _say_finding(draft: _Draft, finding: Finding, state: StudyState, rng: np.random.Generator) -> None:
-    template, summary = say.PRESENT[finding.name][state.style], say.PRESENT[finding.name][TERSE]
-    statuses = [(observation_of(finding), 1)]
+    wording = draft.wording
+    variants = _of(wording.present, finding)
+    status, tail, tail_statuses = 1, "", []
     hedges = rng.random() < SAYS_POSSIBLE
     mentions_change = state.has_prior and finding.name not in DEVICES and rng.random() < MENTIONS_CHANGE
-    if finding.name == "atelectasis" and finding.severity < FAINT_ATELECTASIS and hedges:
-        template, summary = say.UNCERTAIN_ATELECTASIS[state.style], say.UNCERTAIN_ATELECTASIS[TERSE]
-        statuses = [("Atelectasis", -1)] + ([("Lung Opacity", 1)] if "opacity/o" in template else [])
+    if finding.name in wording.uncertain and finding.severity < FAINT and hedges:
+        status, variants = -1, wording.uncertain[finding.name]
     elif may_be_pneumonia(finding):
-        template += say.MAY_BE_PNEUMONIA[int(state.style == TERSE)]
-        statuses.append(("Pneumonia", -1))
-    elif mentions_change:
-        template = _with_change(template, finding, state.style)
-    draft.add(template, *statuses, **_slots(finding))
+        tail, tail_statuses = draft.choose(wording.pneumonia), [("Pneumonia", -1)]
+    template, more = _split(draft.choose(variants))
+    if status == 1 and not tail:
+        if mentions_change:
+            tail = _change(draft, template, finding)
+        elif draft.chance(SAYS_ASIDE):
+            tail, tail_statuses = _aside(draft, state)
+    draft.add(template + tail, (observation_of(finding), status), *more, *tail_statuses, **_slots(finding))
     draft.mentioned.append(finding)
     if finding.name not in DEVICES:
-        draft.summary.append(say.parse(summary, **_slots(finding)))
+        draft.summary.append(say.parse(_split(variants[TERSE])[0], **_slots(finding)))
 
 
-def _with_change(template: str, finding: Finding, style: int) -> str:
-    """Add the change word. The labeler reads a "stable" heart or mediastinum as uncertain, so these get none."""
-    if finding.change not in say.CHANGES or any(word in template for word in ("heart", "mediastinum")):
-        return template
-    return template + say.CHANGES[finding.change][style]
+def _change(draft: _Draft, template: str, finding: Finding) -> str:
+    """Return the change word. The labeler reads a "stable" heart or mediastinum as uncertain, so these get none."""
+    if finding.change not in draft.wording.changes or any(word in template for word in _OF_THE_HEART):
+        return ""
+    return draft.choose(draft.wording.changes[finding.change])
+
+
+def _aside(draft: _Draft, state: StudyState) -> tuple[str, list[tuple[str, int]]]:
+    """Return words for the absence of something else, and their status."""
+    names = {finding.name for finding in state.findings}
+    absent = tuple(name for name in _ABSENT if name not in names)
+    if not absent:
+        return "", []
+    name = draft.choose(absent)
+    return draft.choose(draft.wording.asides).format(absent=_ABSENT[name]), [(OBSERVATION[name], 0)]
 
 
 def _say_normal(draft: _Draft, state: StudyState, rng: np.random.Generator, part: str, key: str, *negated: str) -> None:
     if key and rng.random() < MENTIONS_NORMAL[part]:
-        draft.add(say.NORMAL[key][state.style], *((name, 0) for name in negated))
+        draft.add(draft.choose(draft.wording.normal[key]), *((name, 0) for name in negated))
 
 
 def _slots(finding: Finding) -> dict[str, str]:

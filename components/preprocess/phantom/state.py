@@ -1,6 +1,6 @@
 """What is true of one phantom study: the contract between the renderer, the report grammar and the exported truth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -23,6 +23,8 @@ FindingName = Literal[
 ]
 Side = Literal["right", "left", "bilateral", ""]  # of the patient; image left is the patient's right
 Zone = Literal["upper", "mid", "lower", ""]
+# Whose words: the usual ones, or one of the two reserves that no usual report contains.
+Language = Literal["usual", "paraphrased", "held_out"]
 Change = Literal["new", "worse", "stable", "better", ""]
 
 # Observation that a finding is an instance of, for regions and labels. A faint consolidation is reported as an opacity.
@@ -71,3 +73,4 @@ class StudyState:
     style: int = 0  # which radiologist writes
     has_prior: bool = False
     position_spread: float = 0.0  # how much more than usual the body moves on the film; 1 is a lot
+    language: Language = field(default="usual", repr=False)  # how it is said; what is said does not depend on it
