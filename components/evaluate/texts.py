@@ -28,6 +28,8 @@ class Texts:
     ids: list[str]
     patients: list[str]
     texts: list[str]
+    priors: list[bool] | None = None  # was an earlier study given? None when the file does not say so of all
+    synthetic: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -35,17 +37,20 @@ class Texts:
     def take(self, rows: Sequence[int]) -> "Texts":
         """The reports of these rows, in this order."""
         ids, patients, texts = ([some[i] for i in rows] for some in (self.ids, self.patients, self.texts))
-        return replace(self, ids=ids, patients=patients, texts=texts)
+        priors = None if self.priors is None else [self.priors[i] for i in rows]
+        return replace(self, ids=ids, patients=patients, texts=texts, priors=priors)
 
 
 class _Line(BaseModel):
-    """One report. Numbers are taken as ids, since many files have them; other keys are ignored."""
+    """One report. Numbers are taken as ids, since many files have them; unknown keys are ignored."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     id: str
     patient: str
     text: str
+    prior: bool | None = None  # was an earlier study given to the system?
+    synthetic: bool = False
 
 
 def read_predictions(path: Path) -> Texts:
@@ -112,7 +117,11 @@ def _read(path: Path) -> Texts:
     if doubled:
         raise DataError(f"{path}: {_some(doubled)} given twice; every study has one report")
     ids, patients, texts = ([getattr(row, key) for row in rows] for key in ("id", "patient", "text"))
-    return Texts(path, sha256_bytes(data), ids, patients, texts)
+    priors = [row.prior for row in rows if row.prior is not None]
+    synthetic = any(row.synthetic for row in rows)
+    return Texts(
+        path, sha256_bytes(data), ids, patients, texts, priors if len(priors) == len(rows) else None, synthetic
+    )
 
 
 def _line(path: Path, number: int, line: str) -> _Line:

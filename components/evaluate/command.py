@@ -1,0 +1,160 @@
+"""`s2d evaluate`: score the reports of any system."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.shared.step import run_step
+from model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from components.evaluate.texts import Texts
+
+HEAVY = ("bertscore", "radcliq", "green", "ratescore")
+EXAMPLES = """\b
+Examples:
+  Score reports; both files have one {"id": ..., "patient": ..., "text": ...} per line:
+    s2d evaluate --predictions ours.jsonl --references test.jsonl
+  Three training seeds against three of another system, with a page to look at:
+    s2d evaluate --predictions a1.jsonl --predictions a2.jsonl --predictions a3.jsonl \\
+      --compare b1.jsonl --compare b2.jsonl --compare b3.jsonl \\
+      --references test.jsonl --images png/ --json out.json --html out.html
+  As R2Gen scores, with its unknown words, by CheXbert:
+    s2d evaluate --predictions ours.jsonl --references test.jsonl --profile r2gen_mimic \\
+      --train train.jsonl --labeler chexbert --chexbert chexbert.pth
+"""
+
+
+def _file(**settings: Any) -> click.Path:
+    return click.Path(path_type=Path, dir_okay=False, **settings)
+
+
+@click.command(epilog=EXAMPLES)
+@click.option(
+    "--predictions",
+    required=True,
+    multiple=True,
+    type=_file(),
+    help="Reports to score, JSONL with id, patient and text. Give it once per training seed of one system.",
+)
+@click.option("--references", required=True, type=_file(), help="True reports of the same ids, JSONL alike.")
+@click.option(
+    "--profile",
+    default="rg4",
+    show_default=True,
+    type=click.Choice(["rg4", "r2gen_mimic", "r2gen_iu", "raw"]),
+    help="How text is cleaned and cut before BLEU, ROUGE-L, CIDEr and METEOR.",
+)
+@click.option("--json", "json_file", type=_file(), help="Write every number here.")
+@click.option("--html", "html_file", type=_file(), help="Write a page here: bars, worst, median and best reports.")
+@click.option("--compare", multiple=True, type=_file(), help="Reports of another system to compare with; per seed.")
+@click.option(
+    "--labeler",
+    default="rules",
+    show_default=True,
+    type=click.Choice(["rules", "chexbert", "csv"]),
+    help="Who reads the 14 observations from reports. Its name is part of every key.",
+)
+@click.option("--chexbert", type=click.Path(path_type=Path), help="chexbert.pth, or its folder with the tokenizer.")
+@click.option("--reference-labels", type=_file(), help="csv: labels of the references.")
+@click.option("--prediction-labels", multiple=True, type=_file(), help="csv: labels per --predictions, then --compare.")
+@click.option("--radgraph", default="", metavar="CHECKPOINT|shipped", help="Add RadGraph-F1 by this checkpoint.")
+@click.option(
+    "--train",
+    type=_file(),
+    help="Training reports, JSONL alike: unknown words of the r2gen profiles, copies, most frequent report.",
+)
+@click.option("--images", type=click.Path(path_type=Path, file_okay=False), help="Radiographs for the page: ID.png.")
+@click.option("--meteor", is_flag=True, help="Add METEOR 1.5; needs Java.")
+@click.option("--heavy", multiple=True, type=click.Choice(HEAVY), help="Add a metric of a large model; may repeat.")
+@click.option("--seed", default=20, show_default=True, help="Seed of resampling.")
+def evaluate(json_file: Path | None, html_file: Path | None, images: Path | None, **options: Any) -> None:
+    """Score reports against true ones, with intervals, controls and guards.
+
+    Any system will do: what is read is plain text. The numbers are printed with the protocol that they belong to;
+    docs/evaluation.md says what each means, and which may stand beside which.
+
+    An empty prediction is scored as a report that says nothing. Studies with an empty reference are left out and
+    counted. Ids that do not match, duplicate ids, texts above 1,000 words and texts that are not English are refused.
+    """
+    status = run_step(lambda: _run(json_file=json_file, html_file=html_file, images=images, **options))
+    if status:
+        sys.exit(status)
+
+
+def _run(*, json_file: Path | None, html_file: Path | None, images: Path | None, **options: Any) -> str:
+    from components.evaluate.system import evaluate_system
+    from components.evaluate.system_table import format_system
+
+    for out in (json_file, html_file):
+        if out is not None and not out.parent.is_dir():
+            raise ConfigError(f"{out}: there is no folder {out.parent} to write to")
+    if images is not None and html_file is None:
+        raise ConfigError("--images are for the page; add --html FILE")
+    references, systems, settings, empty = _read(**options)
+    pictures = _pictures(images, references) if images else {}
+    other = systems[1] if len(systems) > 1 else None
+    evaluation = evaluate_system(references, systems[0], settings, other=other, empty_references=empty)
+    if json_file:
+        json_file.write_text(json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if html_file:
+        from components.evaluate.page.system_page import render_system
+
+        html_file.write_text(render_system(evaluation, references, systems[0].files[0], pictures))
+    written = [f"Written: {out}" for out in (json_file, html_file) if out]
+    return "\n".join([format_system(evaluation), *written])
+
+
+def _read(
+    *,
+    predictions: tuple[Path, ...],
+    references: Path,
+    compare: tuple[Path, ...],
+    profile: str,
+    labeler: str,
+    chexbert: Path | None,
+    reference_labels: Path | None,
+    prediction_labels: tuple[Path, ...],
+    radgraph: str,
+    train: Path | None,
+    meteor: bool,
+    heavy: tuple[str, ...],
+    seed: int,
+) -> Any:
+    from components.evaluate.labelling import LabelSource
+    from components.evaluate.system import Settings, System, match, read_predictions, read_references
+
+    source = LabelSource(
+        labeler=labeler, chexbert=chexbert, reference_labels=reference_labels, prediction_labels=prediction_labels
+    )
+    source.check(len(predictions) + len(compare))
+    true, empty = read_references(references)
+    systems = [
+        System([match(read_predictions(path), true, empty) for path in paths])
+        for paths in (predictions, compare)
+        if paths
+    ]
+    settings = Settings(
+        profile=profile,
+        labels=source,
+        radgraph=radgraph,
+        train=read_predictions(train) if train else None,
+        meteor=meteor,
+        heavy=heavy,
+        seed=seed,
+    )
+    return true, systems, settings, empty
+
+
+def _pictures(folder: Path, references: "Texts") -> dict[str, Path]:
+    """Radiographs by id. Ids are looked up in the folder's listing, so that none of them can name another folder."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder; --images wants one with ID.png files")
+    known = set(references.ids)
+    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".png", ".jpg", ".jpeg")}
+    if pictures := {name: path for name, path in found.items() if name in known}:
+        return pictures
+    raise ConfigError(f"{folder} has no radiograph of these studies; name them by id, such as {references.ids[0]}.png")
