@@ -11,7 +11,8 @@ from components.evaluate import scores
 from components.evaluate.ablation.comparing import compare, signs
 from components.evaluate.ablation.rows import METRICS, Comparison, PaperScores, Row
 from components.evaluate.ablation.seeds import SeedSums, draw, per_seed, resampled
-from components.evaluate.nlg import clean
+from components.evaluate.profiles import clean_pairs
+from components.evaluate.statistics import Sums
 from components.shared.labeler import label
 
 TEXTS = (
@@ -39,7 +40,7 @@ def f1_slowly(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 
 def bleu_slowly(references: Sequence[str], hypotheses: Sequence[str], order: int) -> float:
-    pairs = [(clean(r).split(), clean(h).split()) for r, h in zip(references, hypotheses, strict=True)]
+    pairs = [(r.split(), h.split()) for r, h in clean_pairs("rg4", references, hypotheses)]
     total = 0.0
     for n in range(1, order + 1):
         matches = grams = 0
@@ -51,9 +52,14 @@ def bleu_slowly(references: Sequence[str], hypotheses: Sequence[str], order: int
     return exp(total) * (1.0 if own >= other else exp(1 - other / own))
 
 
+def statistics_of(texts: Sequence[str]) -> Sums:
+    truth, guess = ([label(text) for text in some] for some in (REFERENCES, texts))
+    return scores.study_statistics(REFERENCES, texts, truth, guess)
+
+
 @pytest.fixture(scope="module")
 def sums() -> SeedSums:
-    return {seed: scores.study_statistics(REFERENCES, system(seed, 0.6)) for seed in (0, 1, 2)}
+    return {seed: statistics_of(system(seed, 0.6)) for seed in (0, 1, 2)}
 
 
 def test_draws_agree_with_writing_out_every_drawn_patient_and_seed(sums: SeedSums) -> None:
@@ -86,7 +92,7 @@ def test_subsets_of_the_seeds_meet_the_same_patients() -> None:
 
 def test_seeds_that_differ_widen_the_interval() -> None:
     """Three times the same model leaves only the patients' spread; a bad third seed adds its own."""
-    good, bad = (scores.study_statistics(REFERENCES, texts) for texts in (system(0, 0.9), [TEXTS[1]] * 8))
+    good, bad = (statistics_of(texts) for texts in (system(0, 0.9), [TEXTS[1]] * 8))
     draws = draw(len(set(PATIENTS)), [0, 1, 2], seed=5)
     same, mixed = (
         resampled(rows, PATIENTS, draws)[:, 3] for rows in (dict.fromkeys(range(3), good), {0: good, 1: good, 2: bad})

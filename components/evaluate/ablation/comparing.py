@@ -10,6 +10,7 @@ from components.evaluate.ablation import seeds as over
 from components.evaluate.ablation.rows import METRICS, Comparison, Row
 from components.evaluate.ablation.seeds import SeedSums
 from components.evaluate.evaluation import SEED
+from components.shared.labeler import label
 
 Texts = Mapping[str, Mapping[int, Sequence[str]]]  # row -> training seed -> one report per study
 
@@ -20,8 +21,12 @@ def compare(rows: Comparison, texts: Texts, references: Sequence[str], patients:
     A row of fewer seeds than the full one is compared with the full one of the same seeds. A row without seeds (no
     training decides its text) is compared with every seed.
     """
+    truth = [label(text) for text in references]
     sums = {
-        row.id: {seed: scores.study_statistics(references, written) for seed, written in texts[row.id].items()}
+        row.id: {
+            seed: scores.study_statistics(references, written, truth, [label(text) for text in written])
+            for seed, written in texts[row.id].items()
+        }
         for row in rows.rows
     }
     full = sums[rows.full]
