@@ -13,6 +13,7 @@ from components.key_phrases.component import key_phrases
 from components.preprocess.component import preprocess
 from components.register.component import register
 from components.shared.image import IMAGE
+from components.shared.model_versions import NAME
 from components.train_stage.component import train_stage
 
 S3_SECRET = "s2d-s3"
@@ -58,7 +59,7 @@ def pag(
         keyphrase_policy: Which findings become key phrases. "positive" (as the paper), "positive+uncertain" or "all".
         model_preset: Sizes and pretrained parts of the model. "paper", or "tiny" for a machine without a GPU.
         out_prefix: Bucket, and prefix if any, that receives data sets, checkpoints and models.
-        release_gate: "enforce" stops a model that does not beat its controls, "record" notes it and goes on.
+        release_gate: "enforce" stops a model that the release gate refuses, "record" notes why and goes on.
         run_name: Name of this run. The same name continues an interrupted run; new settings need a new name.
         stage1_epochs: Passes over the data in stage 1, image to report.
         stage2_epochs: Passes in stage 2, which adds an earlier report of the patient.
@@ -118,6 +119,8 @@ def pag(
             full_uri=s3.outputs["Output"],
             s1_uri=s1.outputs["Output"],
             s1_lora_uri=control.outputs["Output"],
+            models_uri=f"{out_prefix}/models/{NAME}",
+            accept="",
             out_uri=f"{run_uri}/evaluation",
         ),
         hours=24,

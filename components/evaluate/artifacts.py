@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from components.evaluate.main import run
 from components.evaluate.scores import HEADLINE
+from components.evaluate.table import COLUMNS
 from components.shared.storage import ObjectStore, join_uri
 
 
@@ -23,30 +24,51 @@ class ConfusionArtifact(Artifact, Protocol):
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None: ...
 
 
+def scalars(evaluation: dict[str, Any]) -> dict[str, float]:
+    """The numbers of the metrics tab: every arm's headline and the full model's columns, each with its interval."""
+    found: dict[str, float] = {}
+    for row in evaluation["rows"]:
+        for key in COLUMNS if row["arm"] == "full" else (HEADLINE,):
+            name, estimate = f"{row['arm']}_{key}", row[key]
+            found |= {name: estimate["value"], f"{name}_low": estimate["low"], f"{name}_high": estimate["high"]}
+    found |= {f"{name}_separated": float(c["separated"]) for name, c in evaluation["controls"].items()}
+    found["evidence_validated"] = float(evaluation["evidence"]["status"] == "validated")
+    return found
+
+
 def write_artifacts(
-    evaluation: dict[str, Any], out_uri: str, metrics: MetricsArtifact, confusion: ConfusionArtifact, page: Artifact
+    evaluation: dict[str, Any],
+    out_uri: str,
+    metrics: MetricsArtifact,
+    confusion: ConfusionArtifact,
+    page: Artifact,
+    table: Artifact,
 ) -> None:
     """Show the evaluation that was written below `out_uri`."""
-    scalars = {f"{row['arm']}_{HEADLINE}": row[HEADLINE]["value"] for row in evaluation["rows"]}
-    scalars |= {f"{name}_separated": float(c["separated"]) for name, c in evaluation["controls"].items()}
-    scalars["evidence_validated"] = float(evaluation["evidence"]["status"] == "validated")
-    for name, value in scalars.items():
+    shown = scalars(evaluation)
+    for name, value in shown.items():
         metrics.log_metric(name, value)
-    Path(metrics.path).write_text(json.dumps(scalars))
-    table = evaluation["status_confusion"]
-    confusion.log_confusion_matrix(list(table["statuses"]), table["counts"])
-    Path(confusion.path).write_text(json.dumps(table))
-    Path(page.path).write_bytes(ObjectStore.from_env().get_bytes(join_uri(out_uri, "report.html")))
+    Path(metrics.path).write_text(json.dumps(shown))
+    statuses = evaluation["status_confusion"]
+    confusion.log_confusion_matrix(list(statuses["statuses"]), statuses["counts"])
+    Path(confusion.path).write_text(json.dumps(statuses))
+    store = ObjectStore.from_env()
+    for artifact, name in ((page, "report.html"), (table, "table.md")):
+        Path(artifact.path).write_bytes(store.get_bytes(join_uri(out_uri, name)))
 
 
 def run_and_show(
     dataset_uri: str,
     checkpoints: dict[str, str],
     out_uri: str,
+    models_uri: str,
+    accept: str,
     metrics: MetricsArtifact,
     confusion: ConfusionArtifact,
     page: Artifact,
+    table: Artifact,
 ) -> str:
     """The evaluation as a step of a pipeline: results below `out_uri`, artifacts for the page, `out_uri` back."""
-    write_artifacts(run(dataset_uri, checkpoints, out_uri), out_uri, metrics, confusion, page)
+    evaluation = run(dataset_uri, checkpoints, out_uri, models_uri=models_uri, accept=accept)
+    write_artifacts(evaluation, out_uri, metrics, confusion, page, table)
     return out_uri

@@ -40,6 +40,12 @@ def embeddings(generator: Generator, images: Sequence[bytes], *, title: str) -> 
     return np.concatenate([generator.embed(batch) for batch in _batches(generator, images, f"embed: {title}")])
 
 
+def blank_report(generator: Generator) -> str:
+    """What the model writes when it is given no image: the same for everybody, so it is written once."""
+    blank = np.zeros((1, generator.image_size, generator.image_size), dtype=np.uint8)
+    return generator.draft(blank)[0].findings
+
+
 def other_patients(patients: Sequence[str], *, seed: int) -> list[int]:
     """For every study the index of a study of another patient.
 

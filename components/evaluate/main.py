@@ -5,25 +5,24 @@ Effects are here (checkpoints in, results out); the numbers are made in evaluati
 
 import json
 import logging
-import tempfile
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from components.evaluate import baselines, scores
+from components.evaluate.checkpoints import TRAINED, Load, check_checkpoints, check_request, fetch
 from components.evaluate.evaluation import ARMS, SEED, SPLIT, Data, evaluate
-from components.evaluate.generate import Generator, embeddings, other_patients, write_drafts
+from components.evaluate.generate import Generator, blank_report, embeddings, other_patients, write_drafts
 from components.evaluate.report_html import render_page
+from components.evaluate.serving import Served, find_served, references_digest, with_texts
 from components.evaluate.table import format_table
 from components.shared.dataset import read_manifest, read_studies
 from components.shared.lineage import git_commit, library_versions, now_utc, sha256_bytes
+from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
-from model.errors import ConfigError, DataError
+from model.errors import DataError
 from model.generation import Draft, ReportGenerator
 
 logger = logging.getLogger(__name__)
-
-TRAINED = ("full", "s1_lora", "s1")
 
 
 def run(
@@ -31,26 +30,36 @@ def run(
     checkpoints: dict[str, str],
     out_uri: str,
     *,
+    models_uri: str = "",
+    accept: str = "",
     store: ObjectStore | None = None,
-    load: Callable[[Path], Generator] = ReportGenerator.load,
+    load: Load = ReportGenerator.load,
 ) -> dict[str, Any]:
     """Write predictions.jsonl, table.md, report.html and, last, evaluation.json below `out_uri`; return the evaluation.
 
     checkpoints: addresses of the arms "full", "s1_lora" and "s1"; "full" must be there.
-    What is there already, of the same data, checkpoints and code, is returned as it is.
+    models_uri: where versions lie; the one now served becomes an arm.  accept: "dataset" judges on other data too.
+    What is there already, of the same data, checkpoints, code and served version, is returned as it is.
     """
-    _check(checkpoints)
+    check_request(checkpoints, accept)
     store = store or ObjectStore.from_env()
+    served = find_served(store, models_uri, checkpoints["full"])
     source = {"dataset_uri": dataset_uri, "checkpoints": checkpoints, "git_commit": git_commit()}
-    if (found := _finished(store, out_uri, source)) is not None:
+    if (found := _finished(store, out_uri, source, served)) is not None:
         return found
     manifest = read_manifest(store, dataset_uri)
+    check_checkpoints(store, checkpoints, dataset_uri, manifest, accept)
     data = _read(store, dataset_uri)
+    served = with_texts(store, served, data.test, manifest.digest)
     texts, drafts = write_all(store, checkpoints, data, load)
+    if served.texts is not None:
+        texts["serving"] = served.texts
     predictions = _predictions(data, texts)
     evaluation = evaluate(data, texts, drafts)
+    evaluation["serving"] = served.as_json()
     evaluation["protocol"] |= source | {
         "dataset_digest": manifest.digest,
+        "references_sha256": references_digest(data.test),
         "predictions_sha256": sha256_bytes(predictions),
         "libraries": library_versions(),
         "created_at": now_utc().isoformat(),
@@ -61,18 +70,24 @@ def run(
     store.put_bytes(join_uri(out_uri, "evaluation.json"), json.dumps(evaluation, indent=1).encode())
     full = evaluation["rows"][0][scores.HEADLINE]
     logger.info(
-        "evaluate studies=%d %s=%s evidence=%s", len(data.test), scores.HEADLINE, full, evaluation["evidence"]["status"]
+        "evaluate studies=%d %s=%s evidence=%s served=%s",
+        *(len(data.test), scores.HEADLINE, full, evaluation["evidence"]["status"], served.version or None),
     )
     return evaluation
 
 
-def _finished(store: ObjectStore, out_uri: str, source: dict[str, Any]) -> dict[str, Any] | None:
-    """The evaluation below `out_uri`, if it is of this source. Code that no commit names may have changed: no reuse."""
+def _finished(store: ObjectStore, out_uri: str, source: dict[str, Any], served: Served) -> dict[str, Any] | None:
+    """The evaluation below `out_uri`, if it is of this source. Code that no commit names may have changed: no reuse.
+
+    Once the version made from it is served, it still stands: it was compared with what was served before.
+    """
     uri = join_uri(out_uri, "evaluation.json")
     if source["git_commit"].endswith(("unknown", "-dirty")) or not store.exists(uri):
         return None
     evaluation: dict[str, Any] = json.loads(store.get_bytes(uri))
-    return evaluation if source.items() <= evaluation["protocol"].items() else None
+    compared = evaluation.get("serving", {}).get("model_uri")
+    same = source.items() <= evaluation["protocol"].items() and (served.itself or compared == served.model_uri)
+    return evaluation if same else None
 
 
 def _read(store: ObjectStore, dataset_uri: str) -> Data:
@@ -86,7 +101,7 @@ def _read(store: ObjectStore, dataset_uri: str) -> Data:
 
 
 def write_all(
-    store: ObjectStore, checkpoints: dict[str, str], data: Data, load: Callable[[Path], Generator]
+    store: ObjectStore, checkpoints: dict[str, str], data: Data, load: Load
 ) -> tuple[dict[str, list[str]], list[Draft]]:
     """Reports of every arm, and the full model's drafts with their evidence maps."""
     images = [study.image for study in data.test]
@@ -95,8 +110,8 @@ def write_all(
     for arm in TRAINED:
         if arm not in checkpoints:
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            generator = load(store.get_tree(checkpoints[arm], Path(folder)))
+        with scratch_folder() as folder:
+            generator = fetch(store, checkpoints[arm], folder, load)
             written = write_drafts(generator, images, title=ARMS[arm], evidence=arm == "full")
         texts[arm] = [draft.findings for draft in written]
         if arm == "full":
@@ -111,14 +126,15 @@ def write_all(
 
 
 def _with_the_same_eyes(generator: Generator, data: Data, drafts: Sequence[Draft]) -> dict[str, list[str]]:
-    """The controls that need the full model: another patient's image, and the nearest training image."""
+    """The controls that need the full model: another patient's image, no image, and the nearest training image."""
     images = [study.image for study in data.test]
     swapped = [images[i] for i in other_patients(data.patients, seed=SEED)]
     shuffled = write_drafts(generator, swapped, title=ARMS["shuffled"])
     trained = embeddings(generator, [study.image for study in data.train], title="training images")
     own = embeddings(generator, images, title="test images")
     nearest = baselines.nearest_reports(trained, [study.findings for study in data.train], own)
-    return {"shuffled": [draft.findings for draft in shuffled], "nearest": nearest}
+    blank = [blank_report(generator)] * len(images)
+    return {"shuffled": [draft.findings for draft in shuffled], "blank": blank, "nearest": nearest}
 
 
 def _predictions(data: Data, texts: dict[str, list[str]]) -> bytes:
@@ -128,10 +144,3 @@ def _predictions(data: Data, texts: dict[str, list[str]]) -> bytes:
         for study, text in zip(data.test, written, strict=True)
     ]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-
-
-def _check(checkpoints: dict[str, str]) -> None:
-    if "full" not in checkpoints:
-        raise ConfigError('there is no checkpoint "full" to evaluate; give the address of the last stage')
-    if unknown := sorted(set(checkpoints) - set(TRAINED)):
-        raise ConfigError(f"unknown arms {', '.join(unknown)}; the arms are {', '.join(TRAINED)}")

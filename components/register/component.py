@@ -14,14 +14,14 @@ def register(
     release_gate: str,
     model: dsl.Output[dsl.Model],
 ) -> str:
-    """Make an immutable model version of a checkpoint that beats its controls, and return its address.
+    """Make an immutable model version of a checkpoint that passes the release gate, and return its address.
 
     Args:
         checkpoint_uri: Checkpoint of the last stage.
         dataset_uri: The data set it was trained on; its images say what is in distribution.
         evaluation_uri: Folder of the evaluation that the gate reads.
         out_prefix: Bucket and prefix below which models are kept.
-        release_gate: "enforce" stops a model that loses to a control; "record" writes the loss into its manifest.
+        release_gate: "enforce" stops a model that the gate refuses; "record" writes the refusal into its manifest.
         model: The model version, for the lineage.
     """
     from components.register.main import run

@@ -2,7 +2,7 @@
 
 import json
 import logging
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +10,66 @@ import numpy as np
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from components.register.gate import FULL, lost_controls, metric, score
+from components.register.gate import GATE_FILE, Decision, decide, read_gate
+from components.register.judged import Judged, read_judged
 from components.register.model_card import model_card
+from components.register.numbers import FULL, metric, score
 from components.shared.dataset import DatasetManifest, read_manifest, read_studies
-from components.shared.lineage import git_commit, library_versions, now_utc, sha256_file, sha256_json
+from components.shared.lineage import git_commit, library_versions, now_utc, sha256_bytes, sha256_file, sha256_json
+from components.shared.model_versions import NAME, read_pointer
+from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
 from model import checkpoint
-from model.errors import ConfigError, PlatformError
+from model.errors import ConfigError, ManifestError, PlatformError
 from model.generation import IN_DISTRIBUTION, ReportGenerator, fit_in_distribution
 from model.radiograph import decode_png
 from model.records import Study
 
 log = logging.getLogger(__name__)
 
-NAME, RELEASE = "s2d-align", "0.1.0"
+RELEASE = "0.1.0"
 GATES = ("enforce", "record")
 BATCH = 32
 MOST_IMAGES = 2000  # per split: mean and covariance of a few hundred numbers need no more
 
 
 def run(
-    checkpoint_uri: str, dataset_uri: str, evaluation_uri: str, out_prefix: str, release_gate: str = "enforce"
+    checkpoint_uri: str,
+    dataset_uri: str,
+    evaluation_uri: str,
+    out_prefix: str,
+    release_gate: str = "enforce",
+    *,
+    gate_file: Path = GATE_FILE,
+    store: ObjectStore | None = None,
+    load: Callable[[Path], ReportGenerator] = ReportGenerator.load,
 ) -> str:
     """Write `<out_prefix>/models/s2d-align/<version>/` and return its address; one that is there is left as it is.
 
-    release_gate: "enforce" raises PlatformError for a model that loses to a control; "record" notes it in the manifest.
+    release_gate: "enforce" raises PlatformError for a model that the gate stops; "record" notes it in the manifest.
     """
     if release_gate not in GATES:
         raise ConfigError(f"release_gate is {release_gate!r}; use one of {', '.join(GATES)}")
-    store = ObjectStore.from_env()
-    evaluation = json.loads(store.get_bytes(join_uri(evaluation_uri, "evaluation.json")))
-    lost = lost_controls(evaluation)
-    if lost and release_gate == "enforce":
-        raise PlatformError(f"the release gate refuses {checkpoint_uri}: {'; '.join(lost)}")
+    gate, thresholds = read_gate(gate_file)
+    store = store or ObjectStore.from_env()
+    judged = read_judged(store, evaluation_uri, checkpoint_uri)
+    decision = decide(judged.evaluation, gate, thresholds)
+    if decision.lost and release_gate == "enforce":
+        raise PlatformError(f"the release gate refuses {checkpoint_uri}: {'; '.join(decision.lost)}")
     dataset = read_manifest(store, dataset_uri)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         for file in (checkpoint.MANIFEST, checkpoint.WEIGHTS):
             store.get_file(join_uri(checkpoint_uri, file), folder / file)
         trained = checkpoint.read_manifest(folder)
         sha256 = sha256_json([sha256_file(folder / checkpoint.WEIGHTS), trained.frozen, dataset.digest])
         version = f"{RELEASE}-{sha256[:8]}"
-        uri = join_uri(out_prefix, "models", NAME, version)
+        models_uri = join_uri(out_prefix, "models", NAME)
+        uri = join_uri(models_uri, version)
         if store.exists(join_uri(uri, checkpoint.MANIFEST)):
             log.info("registered=%s state=unchanged", uri)
             return uri
-        generator = ReportGenerator.load(folder)
+        check_compared(store, models_uri, judged.evaluation)
+        generator = load(folder)
         save_file(statistics(generator, read_studies(store, dataset_uri)), folder / IN_DISTRIBUTION)
         manifest = {
             "kind": "model_version",
@@ -64,20 +78,39 @@ def run(
             "sha256": sha256,
             "preset": trained.preset.name,
             "image_size": generator.image_size,
-            **provenance(checkpoint_uri, dataset, evaluation, lost),
+            **provenance(checkpoint_uri, dataset, judged),
+            "gate": {"mode": release_gate, **decision.as_json()},
             "checkpoint": trained.model_dump(mode="json"),
         }
-        (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1))
-        (folder / "model_card.md").write_text(model_card(manifest, evaluation))
+        (folder / "predictions.jsonl").write_bytes(judged.drafts)
+        (folder / "evaluation.json").write_text(json.dumps(judged.evaluation, indent=1))
+        (folder / "model_card.md").write_text(model_card(manifest, judged.evaluation))
         (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest, indent=1))
         store.put_tree(uri, folder)
-    log.info("registered=%s gate=%s", uri, "lost" if lost else "passed")
+    log.info("registered=%s %s", uri, summary(decision))
     return uri
 
 
-def provenance(
-    checkpoint_uri: str, dataset: DatasetManifest, evaluation: dict[str, Any], lost: list[str]
-) -> dict[str, Any]:
+def check_compared(store: ObjectStore, models_uri: str, evaluation: dict[str, Any]) -> None:
+    """Refuse an evaluation that knows nothing of the version now served: the gate would let a worse model through."""
+    pointer = read_pointer(store, models_uri)
+    if pointer is not None and pointer.model_uri != evaluation["serving"]["model_uri"]:
+        raise ManifestError(
+            f"{pointer.model_uri} is served now, the evaluation was compared with"
+            f" {evaluation['serving']['version'] or 'no version'}; run evaluate again with --models-uri {models_uri}"
+        )
+
+
+def summary(decision: Decision) -> str:
+    """The decision in one log line."""
+    served = decision.serving
+    against = f"not_worse_than={served['version']}" if served["compared"] else f"not_compared={served['why_not']!r}"
+    if any(compared["worse"] for compared in served["metrics"]):
+        against = f"worse_than={served['version']}"
+    return f"gate={'passed' if decision.passed else 'lost'} {against}"
+
+
+def provenance(checkpoint_uri: str, dataset: DatasetManifest, judged: Judged) -> dict[str, Any]:
     """Where the version comes from and what was found about it."""
     return {
         "trained_on": dataset.name,
@@ -86,12 +119,13 @@ def provenance(
         "equalize": dataset.config.get("equalize", "none"),
         "checkpoint_uri": checkpoint_uri,
         "dataset_digest": dataset.digest,
+        "references_sha256": judged.evaluation["protocol"]["references_sha256"],
+        "predictions_sha256": sha256_bytes(judged.drafts),
         "git_commit": git_commit(),
         "libraries": library_versions(),
         "created_at": now_utc().isoformat(),
-        "evidence_status": evaluation["evidence"]["status"],
-        "gate": {"passed": not lost, "lost": lost},
-        "metrics": {metric(evaluation): score(evaluation, FULL)},
+        "evidence_status": judged.evaluation["evidence"]["status"],
+        "metrics": {metric(judged.evaluation): score(judged.evaluation, FULL)},
     }
 
 

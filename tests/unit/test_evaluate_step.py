@@ -17,15 +17,18 @@ from components.evaluate.clinical import micro_f1
 from components.evaluate.generate import other_patients
 from components.evaluate.main import run
 from components.evaluate.table import format_table
-from components.shared.dataset import write_dataset
+from components.shared.dataset import read_manifest, write_dataset
 from components.shared.labeler import label, split_sentences
 from components.shared.storage import ObjectStore
-from model.errors import ConfigError, DataError
+from model.config import Preset, load_preset
+from model.errors import ConfigError, DataError, ManifestError
 from model.generation import Draft, DraftSentence
+from model.manifest import CheckpointManifest
 from model.radiograph import encode_png
 from model.records import Region, Study
 
 SIZE, GRID = 64, 8
+CHECKPOINT = "s3://s2d/evaluate/checkpoint"
 KINDS = {
     "Small right pleural effusion. No pneumothorax.": (5, 1, "Pleural Effusion", "right"),
     "Small left pleural effusion. No pneumothorax.": (5, 5, "Pleural Effusion", "left"),
@@ -102,14 +105,24 @@ def studies() -> list[Study]:
 
 @pytest.fixture(scope="module")
 def dataset_uri(store: ObjectStore, studies: list[Study]) -> str:
-    store.put_bytes("s3://s2d/evaluate/checkpoint/manifest.json", b"{}")
-    return write_dataset(
+    uri = write_dataset(
         store, "s3://s2d/evaluate", "squares", studies, source="test", config={}, excluded={}, image_size=SIZE
     )
+    put_checkpoint(store, CHECKPOINT, read_manifest(store, uri).digest)
+    return uri
+
+
+def put_checkpoint(store: ObjectStore, uri: str, dataset_digest: str, preset: Preset | None = None, **about) -> None:
+    """A manifest without weights: the generators here need none."""
+    manifest = CheckpointManifest(
+        stage="s1", epochs=1, seed=0, preset=preset or load_preset("tiny"), frozen={}, dataset_digest=dataset_digest,
+        **{"complete": True, **about},
+    )  # fmt: skip
+    store.put_bytes(f"{uri}/manifest.json", manifest.model_dump_json().encode())
 
 
 def evaluate(store: ObjectStore, dataset_uri: str, load: Callable[[Path], SeeingGenerator], out: str) -> dict:
-    checkpoints = dict.fromkeys(("full", "s1", "s1_lora"), "s3://s2d/evaluate/checkpoint")
+    checkpoints = dict.fromkeys(("full", "s1", "s1_lora"), CHECKPOINT)
     return run(dataset_uri, checkpoints, f"s3://s2d/evaluate/{out}", store=store, load=load)
 
 
@@ -125,21 +138,24 @@ def blind(store: ObjectStore, dataset_uri: str) -> dict:
 
 def test_a_model_that_looks_beats_every_control_that_does_not(seeing: dict) -> None:
     assert [row["arm"] for row in seeing["rows"]] == [
-        "full", "s1_lora", "s1", "shuffled", "prior", "best_constant", "all_normal", "nearest"
+        "full", "s1_lora", "s1", "shuffled", "blank", "prior", "best_constant", "all_normal", "nearest"
     ]  # fmt: skip
     full = seeing["rows"][0]["rule_micro_f1_14_u1"]
     assert full == {"value": 1.0, "low": 1.0, "high": 1.0}
-    for name in ("shuffled", "prior", "best_constant", "all_normal"):
+    for name in ("shuffled", "blank", "prior", "best_constant", "all_normal"):
         control = seeing["controls"][f"full_vs_{name}"]
         assert control["separated"]
         assert control["difference"]["low"] > 0
         assert control["p_holm"] < 0.01
     assert not seeing["controls"]["full_vs_s1"]["separated"]
+    assert seeing["guards"]["same_as_blank_image_share"] < 0.5
     assert seeing["evidence"]["status"] == "validated"
 
 
 def test_a_blind_model_is_exposed_in_words(blind: dict) -> None:
     assert not blind["controls"]["full_vs_shuffled"]["separated"]
+    assert not blind["controls"]["full_vs_blank"]["separated"]
+    assert blind["guards"]["same_as_blank_image_share"] == 1
     assert not blind["controls"]["full_vs_best_constant"]["separated"]
     assert "- NOT BEATEN: full, given another patient's image" in format_table(blind)
     assert "without looking" in format_table(blind)
@@ -157,7 +173,7 @@ def test_the_protocol_names_what_a_number_needs(seeing: dict, dataset_uri: str) 
 
 def test_predictions_carry_every_arm_and_study(store: ObjectStore, seeing: dict) -> None:
     lines = [json.loads(line) for line in store.get_bytes("s3://s2d/evaluate/seeing/predictions.jsonl").splitlines()]
-    assert len(lines) == 60 * 8
+    assert len(lines) == 60 * 9
     assert set(lines[0]) == {"id", "patient", "arm", "text", "reference"}
     own = [line for line in lines if line["arm"] == "full"]
     truth, guess = ([label(line[key]) for line in own] for key in ("reference", "text"))
@@ -242,7 +258,38 @@ def test_wrong_requests_are_refused_in_one_line(store: ObjectStore, studies: lis
     untested = [s for s in studies if s.split != "test"]
     uri = write_dataset(store, "s3://s2d/e", "cut", untested, source="t", config={}, excluded={}, image_size=SIZE)
     with pytest.raises(DataError, match="no studies in test"):
-        run(uri, {"full": "s3://s2d/x"}, "s3://s2d/out", store=store)
+        run(uri, {"full": CHECKPOINT}, "s3://s2d/out", store=store, accept="dataset")
+    with pytest.raises(ConfigError, match="accept is 'frozen'"):
+        run(dataset_uri, {"full": CHECKPOINT}, "s3://s2d/out", store=store, accept="frozen")
+
+
+@pytest.mark.parametrize(
+    "about, why",
+    [
+        ({"dataset_digest": "0" * 64}, r"wrong was trained on data set 000000000000, .*accept=dataset"),
+        ({"complete": False}, "wrong is not complete"),
+        ({"preset": "from the store"}, r"no model at s3://s2d/base-models/.*base-models put"),
+        (None, r"wrong is not a checkpoint: manifest\.json is missing"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_judged_is_refused_before_any_report(
+    store: ObjectStore, dataset_uri: str, about: dict | None, why: str
+) -> None:
+    uri = "s3://s2d/evaluate/wrong"
+    store.remove_tree(uri)
+    if about is not None:
+        if "preset" in about:
+            about = {"preset": preset_of(f"s3://s2d/base-models/{'1' * 64}")}
+        put_checkpoint(store, uri, **{"dataset_digest": read_manifest(store, dataset_uri).digest, **about})
+    with pytest.raises((ManifestError, ConfigError), match=why) as raised:
+        run(dataset_uri, {"full": CHECKPOINT, "s1": uri}, "s3://s2d/out", store=store, load=pytest.fail)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def preset_of(vision: str) -> Preset:
+    """The tiny preset with another vision model."""
+    tiny = load_preset("tiny")
+    return tiny.model_copy(update={"vision": tiny.vision.model_copy(update={"source": vision})})
 
 
 def test_the_command_line_reports_a_missing_store_in_one_line(
@@ -270,8 +317,13 @@ def test_every_kubeflow_artifact_has_a_file(
     monkeypatch.setenv("AWS_S3_ENDPOINT", store.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.secret_key)
-    metrics, confusion, page = Recorder("m"), Recorder("c"), Recorder("p")
-    write_artifacts(seeing, "s3://s2d/evaluate/seeing", metrics, confusion, page)
+    metrics, confusion, page, table = (Recorder(name) for name in ("m", "c", "p", "t"))
+    write_artifacts(seeing, "s3://s2d/evaluate/seeing", metrics, confusion, page, table)
     assert metrics.logged["full_rule_micro_f1_14_u1"] == 1
+    own, shuffled = (
+        metrics.logged[f"{arm}_rule_micro_f1_14_u1_{end}"] for arm, end in (("full", "low"), ("shuffled", "high"))
+    )
+    assert shuffled < own == 1
     assert sum(map(sum, confusion.logged["matrix"])) == 60 * 14
-    assert all(Path(a.path).stat().st_size > 0 for a in (metrics, confusion, page))
+    assert all(Path(a.path).stat().st_size > 0 for a in (metrics, confusion, page, table))
+    assert Path(table.path).read_text() == format_table(seeing)
