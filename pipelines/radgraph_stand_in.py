@@ -25,8 +25,9 @@ from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import GENERATOR
 from components.shared.lineage import library_versions, now_utc, sha256_file
+from components.shared.radgraph.checkpoints import BERT
 from components.shared.radgraph.graph import LONG_LABELS
-from components.shared.radgraph.package import BERT, MODEL_TYPE, annotate, import_radgraph, load, tokenise
+from components.shared.radgraph.package import MODEL_TYPE, annotate, import_radgraph, load, tokenise
 from model.errors import ConfigError, S2DError
 
 logger = logging.getLogger(__name__)

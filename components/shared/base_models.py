@@ -7,7 +7,7 @@ is right. Workers that want the same model at the same time wait for the one tha
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,8 +35,11 @@ def put(store: ObjectStore, folder: Path, bucket: str) -> str:
     return address
 
 
-def get(store: ObjectStore, address: str) -> Path:
-    """Fetch a model to this node, unless it is there, and return its folder. Raises S2DError."""
+def get(store: ObjectStore, address: str, digest_of: Callable[[Path], str] = folder_digest) -> Path:
+    """Fetch a model to this node, unless it is there, and return its folder. Raises S2DError.
+
+    digest_of: what names a folder by its content; models of another layout than the hub's have their own.
+    """
     digest = pretrained.address_digest(address)
     if digest is None:
         raise ConfigError(f"{address} is no address in the object store; write s3://BUCKET/base-models/DIGEST")
@@ -50,7 +53,7 @@ def get(store: ObjectStore, address: str) -> Path:
         part = target.with_suffix(".part")  # kept when a download breaks off: whole files are not fetched again
         with full_disk_is_said(target.parent):
             store.get_tree(address, part, last=COMMIT)
-        _check(part, digest, address)
+        _check(part, digest, address, digest_of)
         part.rename(target)
     return target
 
@@ -79,9 +82,9 @@ def frozen_models(preset: Preset) -> tuple[FrozenModel, ...]:
     return preset.vision, preset.text, preset.decoder
 
 
-def _check(part: Path, digest: str, address: str) -> None:
+def _check(part: Path, digest: str, address: str, digest_of: Callable[[Path], str]) -> None:
     try:
-        found = folder_digest(part)
+        found = digest_of(part)
     except ConfigError as error:
         raise ManifestError(f"{address} is not whole: {error}".replace(f"{part}/", "")) from error
     if found != f"sha256:{digest}":

@@ -10,7 +10,8 @@ from components.key_phrases.documents import agreement, annotate_tokens
 from components.preprocess.phantom.grammar import PhantomReport, write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.shared.lineage import sha256_file
-from components.shared.radgraph.extractor import SHIPPED_CHECKPOINT, RadGraphExtractor
+from components.shared.radgraph.checkpoints import SHIPPED_CHECKPOINT
+from components.shared.radgraph.extractor import RadGraphExtractor
 from components.shared.radgraph.graph import LONG_LABELS
 from components.shared.radgraph.package import tokenise
 from model.errors import DataError

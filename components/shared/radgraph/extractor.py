@@ -1,38 +1,48 @@
 """Entities and relations of reports, by the `radgraph` package and a checkpoint folder, without a network."""
 
+import logging
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from components.shared.lineage import sha256_file, sha256_json
+from components.shared.radgraph.batches import MOST_WORDS, Batches
+from components.shared.radgraph.checkpoints import SHIPPED_CHECKPOINT, check_checkpoint, digest, is_stand_in
 from components.shared.radgraph.graph import short_label
-from components.shared.radgraph.package import annotate, check_checkpoint, load, tokenise
-from model.errors import DataError
+from components.shared.radgraph.package import MODEL_TYPE, MODEL_TYPES, best_device, load, tokenise
+from model.errors import ConfigError, DataError
 
 Graph = dict[str, Any]
 
-SHIPPED_CHECKPOINT = Path(__file__).parent / "checkpoint"
-CHUNK = 50
-PROCESSES = 2
-FEW = 400  # below it, starting processes costs more than it saves
+CHUNK = 500  # reports that are sorted by length together
+PROCESSES = min(4, len(os.sched_getaffinity(0)))
+FEW = 2000  # below it, starting processes costs more than it saves
 
+logger = logging.getLogger(__name__)
 _of_this_process: Any = None
 
 
-def _start(checkpoint: Path) -> None:
+def _start(checkpoint: Path, model_type: str) -> None:
     """Load the package in a worker process. The reports are short: threads would only wait for each other."""
     global _of_this_process
     torch.set_num_threads(1)
-    _of_this_process = load(checkpoint)
+    _of_this_process = Batches(load(checkpoint, model_type))
 
 
-def _extract_chunk(texts: Sequence[str]) -> dict[str, Any]:
-    return annotate(_of_this_process, texts)
+def _annotate_chunk(texts: Sequence[str]) -> list[Graph | None]:
+    return _in_order(_of_this_process, texts)
+
+
+def _in_order(batches: Batches, texts: Sequence[str]) -> list[Graph | None]:
+    answers = dict(batches.annotate(texts))
+    return [answers[position] for position in range(len(texts))]
 
 
 def _shortened(graph: Graph) -> Graph:
@@ -45,53 +55,76 @@ def _shortened(graph: Graph) -> Graph:
 
 
 class RadGraphExtractor:
-    """Turns reports into graphs of the layout of `MIMIC-CXR_graphs.json`, one per report and in their order."""
+    """Turns reports into graphs of the layout of `MIMIC-CXR_graphs.json`, one per report and in their order.
 
-    def __init__(self, checkpoint: Path | None = None) -> None:
-        self.checkpoint = checkpoint or SHIPPED_CHECKPOINT
-        check_checkpoint(self.checkpoint)
-        self._radgraph: Any = None  # loaded for the first few reports; many are left to processes of their own
+    On a GPU when there is one; else in processes, when the reports are many. Raises DataError for a folder that is no
+    checkpoint of that type, and ConfigError for an unknown type or an encoder that cannot be had.
+    """
 
-    @property
+    def __init__(self, checkpoint: Path | None = None, model_type: str = MODEL_TYPE) -> None:
+        if model_type not in MODEL_TYPES:
+            raise ConfigError(f"RadGraph model is {model_type!r}; use one of {', '.join(MODEL_TYPES)}")
+        self.checkpoint, self.model_type = checkpoint or SHIPPED_CHECKPOINT, model_type
+        check_checkpoint(self.checkpoint, model_type)
+
+    @cached_property
     def digest(self) -> str:
         """Names the checkpoint by the content of its files."""
-        files = [path for path in self.checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json"]
-        return sha256_json({path.relative_to(self.checkpoint).as_posix(): sha256_file(path) for path in files})
+        return digest(self.checkpoint)
+
+    @property
+    def name(self) -> str:
+        """Model, version of the package and checkpoint, as results name them."""
+        kind = ", stand-in" if is_stand_in(self.checkpoint) else ""
+        return f"{self.model_type}@{version('radgraph')}, checkpoint {self.digest[:8]}{kind}"
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return Batches(load(self.checkpoint, self.model_type, device=best_device()))
 
     def extract(self, texts: Sequence[str]) -> list[Graph]:
-        """Annotate every text. Raises DataError for an empty one, and for one that the package did not answer."""
+        """Annotate every text. Raises DataError for an empty one, and for one that cannot be annotated."""
         graphs = []
         for position, graph in enumerate(self.try_extract(texts)):
             if graph is None:
-                why = "was skipped by radgraph" if tokenise(texts[position]) else "is empty"
+                why = self._why_not(texts[position])
                 raise DataError(f"report {position} (of {len(texts)}, from 0) {why}; leave it out of the extraction")
             graphs.append(graph)
         return graphs
 
     def try_extract(self, texts: Sequence[str]) -> list[Graph | None]:
-        """Annotate every text; None stands for one that is empty or that the package did not answer."""
-        written = [position for position, text in enumerate(texts) if tokenise(text)]
-        chunks = [written[at : at + CHUNK] for at in range(0, len(written), CHUNK)]
+        """Annotate every text; None stands for one that is empty, too long, or of no word that the encoder knows."""
+        written = [position for position, text in enumerate(texts) if tokenise(text, self.model_type)]
         graphs: list[Graph | None] = [None] * len(texts)
-        for chunk, answers in zip(chunks, self._annotations([[texts[i] for i in c] for c in chunks]), strict=True):
-            for key, position in enumerate(chunk):
-                if str(key) in answers:  # the package prints a trace and goes on without a report that it cannot read
-                    graphs[position] = _shortened(answers[str(key)])
+        for position, graph in zip(written, self._annotations([texts[at] for at in written]), strict=True):
+            graphs[position] = _shortened(graph) if graph is not None else None
+            if graph is None:
+                logger.warning("report %d (from 0) %s; it gets no graph", position, self._why_not(texts[position]))
         return graphs
 
-    def _annotations(self, chunks: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
-        """Annotate the chunks in their order: in this process, or in several when there are many."""
-        reports = sum(map(len, chunks))
-        if reports < FEW:
-            for chunk in chunks:
-                self._radgraph = self._radgraph or load(self.checkpoint)
-                yield annotate(self._radgraph, chunk)
-            return
-        spawn = multiprocessing.get_context("spawn")  # forking a process that has run torch can hang
-        with (
-            tqdm(total=reports, desc="extract graphs", unit="report") as bar,
-            ProcessPoolExecutor(PROCESSES, spawn, _start, (self.checkpoint,)) as pool,
-        ):
-            for chunk, answers in zip(chunks, pool.map(_extract_chunk, chunks), strict=True):
-                bar.update(len(chunk))
-                yield answers
+    def _why_not(self, text: str) -> str:
+        words = len(tokenise(text, self.model_type))
+        if not words:
+            return "is empty"
+        if words > MOST_WORDS:
+            return f"has {words:,} words, more than {MOST_WORDS:,}"
+        return "has no word that the encoder knows"
+
+    def _annotations(self, texts: Sequence[str]) -> Iterator[Graph | None]:
+        """Annotate the texts in their order: in this process, or in several when there are many and no GPU."""
+        chunks = [texts[at : at + CHUNK] for at in range(0, len(texts), CHUNK)]
+        bar = tqdm(total=len(texts), desc="extract graphs", unit="report", disable=len(chunks) < 2)
+        with bar:
+            if len(texts) < FEW or PROCESSES == 1 or best_device() == "cuda":
+                answers = (_in_order(self._batches, chunk) for chunk in chunks)
+                yield from _counted(answers, bar)
+                return
+            spawn = multiprocessing.get_context("spawn")  # forking a process that has run torch can hang
+            with ProcessPoolExecutor(PROCESSES, spawn, _start, (self.checkpoint, self.model_type)) as pool:
+                yield from _counted(pool.map(_annotate_chunk, chunks), bar)
+
+
+def _counted(answers: Iterator[list[Graph | None]], bar: Any) -> Iterator[Graph | None]:
+    for answer in answers:
+        bar.update(len(answer))
+        yield from answer

@@ -7,22 +7,22 @@ import contextlib
 import importlib
 import io
 import json
-import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args
 
+import torch
 import transformers
 
-from model.errors import DataError
+from components.shared.radgraph.checkpoints import BERT, check_checkpoint, encoder_folder
 
-MODEL_TYPE = "radgraph-xl"  # names the folder that the package looks for, and its tokenisation
-CHECKPOINT_FILES = ("config.json", "weights.th", "vocabulary/non_padded_namespaces.txt", "bert/config.json")
-BERT = "bert"  # folder of the checkpoint with the encoder's configuration and tokenizer; config.json names it
+ModelType = Literal["radgraph", "radgraph-xl", "modern-radgraph-xl"]
+MODEL_TYPES: tuple[str, ...] = get_args(ModelType)
+MODEL_TYPE = "radgraph-xl"  # of the shipped checkpoint; names the folder the package looks for, and its tokenisation
 
 
 def _restore_tokenizer_methods() -> None:
@@ -41,28 +41,17 @@ def _restore_tokenizer_methods() -> None:
 
 def import_radgraph(module: str = "radgraph") -> ModuleType:
     """Import a module of the package; it would otherwise change the warning filters of the whole process."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # never ask a hub for a checkpoint that lies on the disk
     _restore_tokenizer_methods()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return importlib.import_module(module)
 
 
-def tokenise(text: str) -> list[str]:
+def tokenise(text: str, model_type: str = MODEL_TYPE) -> list[str]:
     """Split a report as the package does before inference."""
     preprocess = import_radgraph("radgraph.utils").preprocess_reports
-    tokens: list[str] = preprocess([text], MODEL_TYPE)[0]["sentences"][0]
+    tokens: list[str] = preprocess([text], model_type)[0]["sentences"][0]
     return tokens
-
-
-def check_checkpoint(directory: Path) -> None:
-    """Raise DataError when the folder is not a RadGraph checkpoint with its encoder beside it."""
-    missing = [name for name in CHECKPOINT_FILES if not (directory / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{directory} is not a RadGraph checkpoint ({', '.join(missing)} missing); "
-            f"make one with python -m pipelines.radgraph_stand_in --out {directory}"
-        )
 
 
 def _with_absolute_encoder(config: Mapping[str, Any], encoder: Path) -> dict[str, Any]:
@@ -73,25 +62,45 @@ def _with_absolute_encoder(config: Mapping[str, Any], encoder: Path) -> dict[str
     return copy
 
 
-def load(directory: Path) -> Any:
-    """Load a checkpoint folder into the package's own `RadGraph` on the CPU."""
-    check_checkpoint(directory)
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The package prints to standard output, which belongs to the command line, and warns of what it handles."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load(directory: Path, model_type: str = MODEL_TYPE, *, device: str = "cpu") -> Any:
+    """Load a checkpoint folder into the package's own `RadGraph`, on "cpu" or "cuda". Raises DataError, ConfigError."""
+    check_checkpoint(directory, model_type)
+    encoder = encoder_folder(directory)
     with tempfile.TemporaryDirectory(prefix="radgraph-") as scratch:
         # A fresh path each time, because the package caches tokenizers by path for the life of the process.
-        place = Path(scratch) / MODEL_TYPE
-        shutil.copytree(directory, place)
-        config = json.loads((place / "config.json").read_text())
+        place = Path(scratch) / model_type
+        place.mkdir()
+        shutil.copytree(directory / "vocabulary", place / "vocabulary", ignore=shutil.ignore_patterns(".lock"))
+        shutil.copytree(encoder, place / BERT)
+        (place / "weights.th").symlink_to((directory / "weights.th").resolve())
+        config = json.loads((directory / "config.json").read_text())
         (place / "config.json").write_text(json.dumps(_with_absolute_encoder(config, place / BERT)))
         radgraph = import_radgraph()
-        # The package announces its device on standard output, which belongs to the command line.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return radgraph.RadGraph(model_type=MODEL_TYPE, model_cache_dir=scratch, cuda=-1)
+        with quiet():
+            loaded = radgraph.RadGraph(
+                model_type=model_type, model_cache_dir=scratch, cuda=0 if device == "cuda" else -1
+            )
+    return loaded
+
+
+def best_device() -> str:
+    """ "cuda" when there is a GPU that this process may use."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def annotate(radgraph: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Run the loaded package over the texts; it answers with one entry per text, keyed by its position as a string."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # reports of a single token, which the package warns about and handles
+    """Run the loaded package as its documentation shows: one report after the other.
+
+    It answers with one entry per text, keyed by its position as a string; a text that it fails on has none.
+    """
+    with quiet():
         annotations: dict[str, Any] = radgraph(list(texts))
     return annotations
