@@ -26,7 +26,9 @@ class LabelSource:
         if self.labeler not in LABELERS:
             raise ConfigError(f"labeler {self.labeler!r} is unknown; use one of {', '.join(LABELERS)}")
         if (self.labeler == "chexbert") != (self.chexbert is not None):
-            raise ConfigError("the CheXbert labeler and its checkpoint belong together: --labeler chexbert --chexbert FILE")
+            raise ConfigError(
+                "the CheXbert labeler and its checkpoint belong together: --labeler chexbert --chexbert FILE"
+            )
         tables = self.reference_labels is not None or bool(self.prediction_labels)
         if self.labeler != "csv" and tables:
             raise ConfigError(f"tables of labels are not used by the labeler {self.labeler!r}; add --labeler csv")

@@ -1,0 +1,179 @@
+"""What `s2d evaluate` prints: Markdown that also reads well in a terminal, every number beside its protocol."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from components.evaluate.table import cell
+
+NLG = {
+    "bleu1": "BLEU-1",
+    "bleu2": "BLEU-2",
+    "bleu3": "BLEU-3",
+    "bleu4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "meteor_jar15": "METEOR (jar 1.5)",
+}
+AVERAGES = ("micro", "macro", "example")
+SIZES = ("14", "5")
+COLUMNS = tuple((u, part) for u in ("u0", "u1") for part in ("p", "r", "f1"))
+STATUSES = ("positive", "uncertain", "negative", "blank")
+ABOUT_LABELER = {
+    "rule": "the project's rule labeler, NOT CheXbert: these numbers never stand beside CheXbert ones",
+    "chexbert": "CheXbert",
+    "csv": "labels as given in tables; whose they are only you know",
+}
+
+
+def format_system(evaluation: dict[str, Any]) -> str:
+    """The whole evaluation for a person."""
+    parts = [
+        *protocol_lines(evaluation["protocol"]),
+        headline_line(evaluation),
+        _section("Text", nlg_rows(evaluation["metrics"])),
+        _section(f"Clinical efficacy by {evaluation['protocol']['labeler']}", ce_rows(evaluation)),
+        _section("Single observations (support: positive / uncertain / negative / blank)", label_rows(evaluation)),
+        _section("Beside reports that never saw the image", baseline_rows(evaluation), control_lines(evaluation)),
+        "Guards: " + guard_line(evaluation),
+    ]
+    if "seeds" in evaluation:
+        parts.append(_section("Training seeds", seed_rows(evaluation)))
+    if "comparison" in evaluation:
+        parts.append(_section(comparison_title(evaluation), comparison_rows(evaluation)))
+    if "radgraph" in evaluation:
+        parts.append(_section("RadGraph", [["key", "F1"], *_estimate_rows(evaluation["radgraph"]["metrics"])]))
+    parts += heavy_lines(evaluation)
+    return "\n\n".join(parts)
+
+
+def protocol_lines(p: dict[str, Any]) -> list[str]:
+    """Which numbers these are; without it they compare with nothing."""
+    files = ", ".join(file["file"] for file in p["predictions"])
+    lines = [
+        f"{files} against {p['references']['file']}: {p['n_reports']:,} reports"
+        f" of {p['n_patients']:,} patients, {p['share_all_normal']:.0%} of them all-normal, references of"
+        f" {p['mean_reference_words']:.1f} words.",
+        f"Text profile {p['profile']} ({p['profile_about']}). Labels: {p['labeler']}, {ABOUT_LABELER[p['family']]}."
+        " u0 counts uncertain as negative, u1 as positive. Brackets: 95 % interval over"
+        f" {p['bootstrap']['resamples']:,} resamples of patients.",
+    ]
+    if p["synthetic"]:
+        lines.insert(0, "SYNTHETIC: phantom reports; nothing follows for patients.")
+    if p["empty_predictions"]:
+        lines.append(
+            f"WARNING: {p['empty_predictions']} predictions are empty, scored as {p['empty_predictions_count_as']}."
+        )
+    if left := p["empty_references_left_out"]:
+        lines.append(f"WARNING: {len(left)} studies have an empty reference and are left out ({', '.join(left[:3])}).")
+    return lines
+
+
+def headline_line(evaluation: dict[str, Any]) -> str:
+    key = evaluation["protocol"]["headline"]
+    return f"Headline: {key} = {cell(evaluation['metrics'][key])}"
+
+
+def nlg_rows(metrics: dict[str, Any]) -> list[list[str]]:
+    keys = [key for key in NLG if key in metrics]
+    intervals = [cell(metrics[key]).partition(" ")[2] for key in keys]
+    return [[NLG[key] for key in keys], [cell(metrics[key], interval=False) for key in keys], intervals]
+
+
+def ce_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    """Every average x number of labels x treatment of uncertain; the headline cell has its interval above."""
+    family, metrics = evaluation["protocol"]["family"], evaluation["metrics"]
+    rows = [["average", "labels", *(f"{u} {part.upper()}" for u, part in COLUMNS)]]
+    for average in AVERAGES:
+        for size in SIZES:
+            keys = [f"{family}_{average}_{part}_{size}_{u}" for u, part in COLUMNS]
+            rows.append([f"{family} {average}", size, *(cell(metrics[key], interval=False) for key in keys)])
+    return rows
+
+
+def label_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    rows = [["observation", "in references", "in predictions", "u1 P", "u1 R", "u1 F1", "u0 F1"]]
+    for name, row in evaluation["per_label"].items():
+        support = [" / ".join(str(row[side][status]) for status in STATUSES) for side in ("reference", "hypothesis")]
+        u1 = [cell(row["u1"][part], interval=part == "f1") for part in ("p", "r", "f1")]
+        rows.append([name, *support, *u1, cell(row["u0"]["f1"])])
+    return rows
+
+
+def baseline_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    headline = evaluation["protocol"]["headline"]
+    family = evaluation["protocol"]["family"]
+    keys = [headline, f"{family}_macro_f1_14_u0", f"{family}_example_f1_14_u0", "bleu4", "rouge_l"]
+    titles = [f"{family} micro-14 u1", f"{family} macro-14 u0", f"{family} example-14 u0", "BLEU-4", "ROUGE-L"]
+    tables = {"this system": evaluation["metrics"]}
+    tables |= {row["label"]: row["metrics"] for row in evaluation["baselines"].values()}
+    rows = [
+        [label, *(cell(metrics[key], interval=key == headline) for key in keys)] for label, metrics in tables.items()
+    ]
+    return [["report by", *titles], *rows]
+
+
+def control_lines(evaluation: dict[str, Any]) -> list[str]:
+    return [
+        f"NOT BEATEN: {row['label']} (difference {cell(row['difference'])}). {row['losing_means']}"
+        for row in evaluation["baselines"].values()
+        if not row["beaten"]
+    ]
+
+
+def guard_line(evaluation: dict[str, Any]) -> str:
+    """Every guard as it is called in the JSON."""
+    values = evaluation["guards"].items()
+    shown = (
+        f"{name.replace('_', ' ')} {v:.3f}" if isinstance(v, float) else f"{name.replace('_', ' ')} {v}"
+        for name, v in values
+    )
+    return ", ".join(shown) + "."
+
+
+def seed_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    """Mean and range over the seeds of what stands in the other tables' first lines."""
+    keys = [evaluation["protocol"]["headline"], *(key for key in NLG if key in evaluation["seeds"])]
+    rows = [["metric", "mean of seeds", "lowest", "highest"]]
+    for key in keys:
+        seeds = evaluation["seeds"][key]
+        rows.append([key, *(f"{seeds[name]:.3f}" for name in ("mean", "min", "max"))])
+    return rows
+
+
+def comparison_title(evaluation: dict[str, Any]) -> str:
+    other = ", ".join(evaluation["comparison"]["files"])
+    rounds = evaluation["protocol"]["randomisation"]["rounds"]
+    return f"This system minus {other} (paired, {rounds:,} random swaps per patient, Holm over this table)"
+
+
+def comparison_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    differences = evaluation["comparison"]["differences"] | evaluation.get("radgraph", {}).get("comparison", {})
+    rows = [["metric", "difference", "95 % interval", "p", "p (Holm)"]]
+    for key, d in differences.items():
+        interval = f"[{d['low']:+.3f}, {d['high']:+.3f}]"
+        rows.append([key, f"{d['difference']:+.3f}", interval, f"{d['p']:.4f}", f"{d['p_holm']:.4f}"])
+    return rows
+
+
+def heavy_lines(evaluation: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, found in evaluation.get("heavy", {}).items():
+        if "missing" in found:
+            lines.append(f"{name}: not computed. {found['missing']}")
+        else:
+            lines.append(
+                _section(f"{name} ({found['package']})", [["key", "value"], *_estimate_rows(found["metrics"])])
+            )
+    return lines
+
+
+def _estimate_rows(metrics: dict[str, Any]) -> list[list[str]]:
+    return [[key, cell(value)] for key, value in metrics.items()]
+
+
+def _section(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
+    """A heading and a table whose columns are as wide as their widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join([f"## {title}", "", *lines, *(["", *notes] if notes else [])])
