@@ -41,8 +41,9 @@ def format_system(evaluation: dict[str, Any]) -> str:
     if "comparison" in evaluation:
         parts.append(_section(comparison_title(evaluation), comparison_rows(evaluation)))
     if "radgraph" in evaluation:
-        parts.append(_section("RadGraph", [["key", "F1"], *_estimate_rows(evaluation["radgraph"]["metrics"])]))
-    parts += heavy_lines(evaluation)
+        parts.append(_section("RadGraph", radgraph_rows(evaluation)))
+    if "heavy" in evaluation:
+        parts.append(_section("Metrics of large models", heavy_rows(evaluation)))
     return "\n\n".join(parts)
 
 
@@ -113,11 +114,13 @@ def baseline_rows(evaluation: dict[str, Any]) -> list[list[str]]:
 
 
 def control_lines(evaluation: dict[str, Any]) -> list[str]:
-    return [
+    """One sentence per control that is not beaten, or one that says all are."""
+    lost = [
         f"NOT BEATEN: {row['label']} (difference {cell(row['difference'])}). {row['losing_means']}"
         for row in evaluation["baselines"].values()
         if not row["beaten"]
     ]
+    return lost or ["Each is beaten in the headline number: the interval of the paired difference is above zero."]
 
 
 def guard_line(evaluation: dict[str, Any]) -> str:
@@ -155,20 +158,19 @@ def comparison_rows(evaluation: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def heavy_lines(evaluation: dict[str, Any]) -> list[str]:
-    lines = []
-    for name, found in evaluation.get("heavy", {}).items():
+def radgraph_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    return [["key", "mean F1"], *([key, cell(value)] for key, value in evaluation["radgraph"]["metrics"].items())]
+
+
+def heavy_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    """One row per number, or per metric that could not be had, with what is missing."""
+    rows = [["metric", "value", "by"]]
+    for name, found in evaluation["heavy"].items():
         if "missing" in found:
-            lines.append(f"{name}: not computed. {found['missing']}")
+            rows.append([name, "not computed", found["missing"]])
         else:
-            lines.append(
-                _section(f"{name} ({found['package']})", [["key", "value"], *_estimate_rows(found["metrics"])])
-            )
-    return lines
-
-
-def _estimate_rows(metrics: dict[str, Any]) -> list[list[str]]:
-    return [[key, cell(value)] for key, value in metrics.items()]
+            rows += [[key, cell(value), found["package"]] for key, value in found["metrics"].items()]
+    return rows
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
