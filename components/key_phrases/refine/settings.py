@@ -18,7 +18,8 @@ class RefineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/]+")  # the part before /chat/completions
+    # The part before /chat/completions. No user or password in it: they would stand in logs.
+    endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/@]+(/[^\s@?#]*)?$")
     model: str = Field(default="", max_length=200)  # its name at the endpoint
     model_path: Path | None = None  # a transformers model with a chat template, as a folder
     cache: Path
