@@ -12,7 +12,7 @@ JOINED = r"(?:(?:,| and|, and) (?:the )?(?:cardiac|heart|mediastinal|cardiomedia
 # Names of the disease itself: a mention is positive unless something in the sentence says otherwise.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "Cardiomegaly": (
-        r"cardiomegaly\b",
+        r"cardi[oa]-?megall?y\b",
         r"(?:cardiac|heart) enlargement\b",
     ),
     "Enlarged Cardiomediastinum": (
@@ -33,7 +33,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "Lung Lesion": (
         r"mass(?:es)?\b",
         r"nodules?\b",
-        r"nodular (?:densit|opacit)\w+",
+        r"nodular (?:densit|opaci)\w+",
         r"lumps?\b",
         r"cavitary lesions?\b",
         r"(?:lung|pulmonary) lesions?\b",
@@ -51,19 +51,20 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "Consolidation": (r"consolidat\w+",),
     "Pneumonia": (r"\w*pneumonias?\b", r"infecti(?:on|ons|ous)\b"),
-    "Atelectasis": (r"atelecta\w+", r"collapse[sd]?\b"),
-    "Pneumothorax": (r"\w*pneumothora(?:x|ces)\b",),
-    "Pleural Effusion": (r"effusions?\b", r"pleural fluid\b"),
+    "Atelectasis": (r"atel[ei]ct[ae]\w+", r"collapse[sd]?\b"),
+    "Pneumothorax": (r"\w*pn(?:eu|ue|e)mo-?thora(?:x|ces)\b",),
+    "Pleural Effusion": (r"eff?uss?ions?\b", r"pleural fluid\b"),
     "Pleural Other": (
         r"pleural thickening\b",
-        r"thickening of the (?:\w+ )?pleura\b",
+        r"thickening of (?:the )?(?:\w+ ){0,3}pleura\b",
         r"fibrosis\b",
         r"fibrothorax\b",
         r"pleur(?:al|o-?parenchymal|o-?pericardial) scar(?:s|ring)?\b",
     ),
     "Fracture": (r"fractur\w+",),
     "Support Devices": (
-        r"lines?\b",
+        r"line\b",
+        r"lines\b",
         r"picc\b",
         r"tubes?\b",
         r"endotracheal\b",
@@ -104,7 +105,9 @@ NEUTRAL_FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Only under fidelity "original", which also drops the word boundary before every family.
+# Fidelity "original" finds a family anywhere in a word; these alone are whole words there too.
+WHOLE_WORDS = frozenset({r"line\b", r"drains?\b", r"ports?\b", r"ett\b", r"ngt\b"})
+# Only under fidelity "original".
 ORIGINAL_EXTRA: dict[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": (r"contour",),
     "Support Devices": (r"support",),
@@ -152,6 +155,9 @@ UNMENTIONS: dict[str, tuple[str, ...]] = {
         rf"\b{_POSITION}(?:cardio)?mediastin(?:um|al)\b(?: silhouette| contours?)?",
         r"\bshift of the mediastinum\b",
     ),
-    "Support Devices": (r"\b(?:pleural|fissural|septal|kerley(?: b)?|skin) lines?\b", r"\bcardiophrenic lines?\b"),
+    "Support Devices": (
+        r"\b(?:pleural|fissural|septal|fracture|kerley(?: b)?|skin) lines?\b",
+        r"\bcardiophrenic lines?\b",
+    ),
     "Atelectasis": (r"\b(?:vertebral|vertebra)[a-z ]* collapse\w*",),
 }

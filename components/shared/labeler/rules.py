@@ -9,7 +9,14 @@ import re
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from components.shared.labeler.phrases import BLOCKERS, FAMILIES, NEUTRAL_FAMILIES, ORIGINAL_EXTRA, UNMENTIONS
+from components.shared.labeler.phrases import (
+    BLOCKERS,
+    FAMILIES,
+    NEUTRAL_FAMILIES,
+    ORIGINAL_EXTRA,
+    UNMENTIONS,
+    WHOLE_WORDS,
+)
 from components.shared.labeler.scope import Cue, Sentence, sentence_of
 from model.records import OBSERVATIONS, Labels
 
@@ -17,12 +24,21 @@ LABELER = "rules@0.1.0"
 BLOCKER = "blocker"  # stands for the words that only prevent "No Finding"
 
 Fidelity = Literal["improved", "original"]
+Span = tuple[int, int]
+Hierarchy = Literal["none", "propagate"]
+PARENTS = {
+    "Cardiomegaly": "Enlarged Cardiomediastinum",
+    **dict.fromkeys(("Edema", "Consolidation", "Pneumonia", "Lung Lesion", "Atelectasis"), "Lung Opacity"),
+}
 
 # A full stop between digits belongs to a number, and "vs." does not end a sentence.
-_SENTENCE_END = re.compile(r"(?<!\d)[.!?]+|[.!?]+(?!\d)|\n\s*\n")
+_SENTENCE_END = re.compile(r"(?<![\d\s])[.!?]+|[.!?]+(?!\d)|\n\s*\n")
 _ABBREVIATION = re.compile(r"\bvs\.")
-_SPACE = re.compile(r"\s")
 _HEART_FAILURE = re.compile(r"chf|heart failure")
+# White space and the hyphens and dashes of word processors, one character for one.
+_PLAIN = str.maketrans(
+    dict.fromkeys("\n\r\t\v\f\u00a0\u2009\u202f", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+)
 
 
 class Mention(NamedTuple):
@@ -33,11 +49,13 @@ class Mention(NamedTuple):
     end: int
     status: int  # 1 positive, 0 negative, -1 uncertain
     rule: str
+    trigger: Span | None = None  # where the words stand that made the rule fire; None: none were needed
 
 
-def label(text: str, *, fidelity: Fidelity = "improved") -> Labels:
+def label(text: str, *, fidelity: Fidelity = "improved", hierarchy: Hierarchy = "none") -> Labels:
     """Label a report: 1 positive, 0 negative, -1 uncertain, None not mentioned, for each of the 14 observations.
 
+    hierarchy: "propagate" makes the parent of a positive observation positive, which the published labeler does not.
     An empty text has no label at all, not "No Finding": nothing was said.
     """
     labels: Labels = dict.fromkeys(OBSERVATIONS)
@@ -53,16 +71,26 @@ def label(text: str, *, fidelity: Fidelity = "improved") -> Labels:
                 labels["Cardiomegaly"] = _stronger(labels["Cardiomegaly"], -1)
     if not blocked:
         labels["No Finding"] = 1
+    if hierarchy == "propagate":
+        labels.update({PARENTS[name]: 1 for name in PARENTS if labels[name] == 1})
     return labels
 
 
 def mentions(text: str, *, fidelity: Fidelity = "improved") -> list[Mention]:
     """All mentions in the order of the text; blockers of "No Finding" are among them."""
-    found: list[Mention] = []
-    for start, end in split_sentences(text):
-        for m in _sentence_mentions(_SPACE.sub(" ", text[start:end].lower()), fidelity):
-            found.append(m._replace(start=m.start + start, end=m.end + start))
-    return found
+    return [
+        Mention(name, a + start, b + start, status, rule, cue and (cue[0] + start, cue[1] + start))
+        for start, end in split_sentences(text)
+        for name, a, b, status, rule, cue in _sentence_mentions(plain(text[start:end]), fidelity)
+    ]
+
+
+def plain(text: str) -> str:
+    """The text in lower case with plain spaces and hyphens, character for character, so that spans stay true."""
+    low = text.lower()
+    if len(low) != len(text):  # as a dotted capital I, which is two characters in lower case
+        low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+    return low.translate(_PLAIN)
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
@@ -84,22 +112,31 @@ def _stronger(old: int | None, new: int) -> int:
     return new if order[new] > order[old] else (old or 0)
 
 
-def _compile(patterns: tuple[str, ...], boundary: str) -> re.Pattern[str]:
-    return re.compile(boundary + "(?:" + "|".join(patterns) + ")")
+def _compile(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(r"\b(?:" + "|".join(patterns) + ")")
+
+
+def _anywhere(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """The same families wherever they stand in a word, without the ends of words either."""
+    return re.compile("|".join(rf"\b{p}" if p in WHOLE_WORDS else p.split(r"\b")[0] for p in patterns))
 
 
 class _Lexicon(NamedTuple):
+    anything: re.Pattern[str]  # finds something wherever one of the others does
     named: dict[str, re.Pattern[str]]
     neutral: dict[str, re.Pattern[str]]
 
 
 @lru_cache(maxsize=2)
 def _lexicon(fidelity: Fidelity) -> _Lexicon:
-    boundary = r"\b" if fidelity == "improved" else ""
-    extra = {} if fidelity == "improved" else ORIGINAL_EXTRA
-    named = {name: _compile(p + extra.get(name, ()), boundary) for name, p in FAMILIES.items()}
-    named[BLOCKER] = _compile(BLOCKERS, boundary)
-    return _Lexicon(named, {name: _compile(p, r"\b") for name, p in NEUTRAL_FAMILIES.items()})
+    families = {**FAMILIES, BLOCKER: BLOCKERS}
+    if fidelity == "improved":
+        named = {name: _compile(patterns) for name, patterns in families.items()}
+    else:
+        named = {name: _anywhere(patterns + ORIGINAL_EXTRA.get(name, ())) for name, patterns in families.items()}
+    neutral = {name: _compile(patterns) for name, patterns in NEUTRAL_FAMILIES.items()}
+    everything = "|".join(pattern.pattern for pattern in (*named.values(), *neutral.values()))
+    return _Lexicon(re.compile(everything), named, neutral)
 
 
 _UNMENTIONS = {name: re.compile("|".join(patterns)) for name, patterns in UNMENTIONS.items()}
@@ -109,6 +146,8 @@ _UNMENTIONS = {name: re.compile("|".join(patterns)) for name, patterns in UNMENT
 def _sentence_mentions(text: str, fidelity: Fidelity) -> tuple[Mention, ...]:
     lexicon = _lexicon(fidelity)
     found: list[Mention] = []
+    if not lexicon.anything.search(text):
+        return ()
     for name, pattern in lexicon.named.items():
         spans = _hits(name, pattern, text)
         found += [Mention(name, a, b, *_status(sentence_of(text), a, b)) for a, b in spans]
@@ -118,7 +157,7 @@ def _sentence_mentions(text: str, fidelity: Fidelity) -> tuple[Mention, ...]:
     return tuple(sorted(found, key=lambda m: (m.start, m.observation)))
 
 
-def _hits(name: str, pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+def _hits(name: str, pattern: re.Pattern[str], text: str) -> list[Span]:
     spans = [m.span() for m in pattern.finditer(text)]
     if not spans or name not in _UNMENTIONS:
         return spans
@@ -126,7 +165,7 @@ def _hits(name: str, pattern: re.Pattern[str], text: str) -> list[tuple[int, int
     return [s for s in spans if not any(_overlap(s, d) for d in dropped)]
 
 
-def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+def _overlap(one: Span, other: Span) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
@@ -139,29 +178,33 @@ def _cues(sentence: Sentence, start: int, end: int) -> dict[str, Cue]:
     return reached
 
 
-def _status(sentence: Sentence, start: int, end: int) -> tuple[int, str]:
+def _status(sentence: Sentence, start: int, end: int) -> tuple[int, str, Span | None]:
     """The first rule that fires: uncertainty that holds a negator, negation, uncertainty, else positive."""
     cues = _cues(sentence, start, end)
     for category, status in (("pre_uncertain", -1), ("negated", 0), ("uncertain", -1)):
         if category in cues:
-            return status, cues[category].trigger.rule
-    return 1, "positive"
+            return status, *_why(cues[category])
+    return 1, "positive", None
+
+
+def _why(cue: Cue) -> tuple[str, Span]:
+    return cue.trigger.rule, (cue.start, cue.end)
 
 
 def _neutral(name: str, sentence: Sentence, start: int, end: int, fidelity: Fidelity) -> Mention | None:
     """A mention of heart or mediastinum: its status comes from what the sentence says of the organ."""
-    status, rule = _status(sentence, start, end)
+    status, rule, span = _status(sentence, start, end)
     if status == 1:
         left, right = sentence.segment(start, end)
         cues = _cues(sentence, start, end)
         near = {k: c for k, c in cues.items() if left <= c.start and c.end <= right}
         abnormal = "abnormal" in near or ("abnormal" in cues and "normal" not in near)
         if "normal" in cues and not ("abnormal" in near and "normal" not in near):
-            status, rule = 0, cues["normal"].trigger.rule
+            status, (rule, span) = 0, _why(cues["normal"])
         elif "stable" in cues and not (abnormal and fidelity == "improved"):
-            status, rule = -1, cues["stable"].trigger.rule
+            status, (rule, span) = -1, _why(cues["stable"])
         elif abnormal:
-            rule = "abnormal"
+            rule, span = _why(cues["abnormal"])
         elif fidelity == "improved":
             return None
-    return Mention(name, start, end, status, rule)
+    return Mention(name, start, end, status, rule, span)

@@ -48,7 +48,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         "near",
         r"(?:not|not yet|partially|partly|incompletely|nearly|almost|largely|mostly) (?:completely |entirely |fully )?"
         + _GONE
-        + r"|(?:near(?:ly)?[ -]complete|partial|incomplete) (?:resolution|clearing)(?: of)?",
+        + r"|(?:near(?:ly)?[ -]complete|partial|incomplete) (?:resolution|clearing)(?: of)?"
+        r"|(?:no|without) (?:\w+ )?(?:resolution|clearing|removal)(?: of)?|not absent\b",
     ),
     Trigger(
         "pre.not_excluded",
@@ -69,13 +70,15 @@ TRIGGERS: tuple[Trigger, ...] = (
     Trigger("neg.no_longer", "negated", "backward", "list", rf"no longer {_ADV}{_SEEN}"),
     Trigger("neg.not_seen", "negated", "backward", "list", rf"not(?: been)? {_ADV}{_SEEN}"),
     Trigger("neg.not_enlarged", "negated", "backward", "list", rf"not {_ADV}(?:enlarged|widened)"),
+    Trigger("neg.none", "negated", "backward", "list", r"(?:none|no)(?=\s*$)"),
     Trigger(
         "neg.no",
         "negated",
         "forward",
         "list",
         r"no\b(?! longer)|without\b|nor\b|neither\b|free of|negative for|clear of|absence of|lack of|rather than"
-        r"|instead of|not (?:show|demonstrate|reveal|have|contain|represent|suggest)\b",
+        r"|instead of|there (?:is|are) no longer\b"
+        r"|not (?:show|demonstrate|reveal|have|contain|represent|suggest|support)\b",
     ),
     Trigger("neg.removal_of", "negated", "forward", "near", r"(?:resolution|removal|clearing|disappearance) of"),
     Trigger(
@@ -86,7 +89,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         rf"(?:^|(?<=, )|(?<=the )|(?<=interval )){_GONE}(?= (?!after|since|in|on|from))",
     ),
     Trigger("neg.resolved", "negated", "backward", "list", rf"\b{_GONE}|(?:is|are|was|been) (?:excluded|ruled out)"),
-    Trigger("neg.absent", "negated", "backward", "list", r"absent\b|: none\b"),
+    Trigger("neg.absent", "negated", "backward", "list", r"absent\b"),
     Trigger(
         "normal",
         "normal",
@@ -149,7 +152,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "near",
         r"enlarged|enlargement|widened|widening|broadened|dilated|abnormal\b"
         r"|(?:is|are|remains?|appears?) (?:\w+ )?(?:large|big|wide|increased|prominent)\b"
-        r"|(?:large|big|prominent|increased) (?=heart|cardiac|(?:cardio)?mediast)|increase in|has increased",
+        r"|(?:large|big|wide|prominent|increased) (?=heart|cardiac|(?:cardio)?mediast)|increase in|has increased",
     ),
 )
 
