@@ -20,7 +20,7 @@ _TINY, _SMALL = 1e-15, 1e-9  # what keeps 0/0 apart in the public code; the same
 
 def bleu_counts(grams: NGrams) -> np.ndarray:
     """Per study: matches of orders 1-4, hypothesis n-grams of orders 1-4, both lengths -> (N, 10)."""
-    matches = [np.bincount(o.study, np.minimum(o.reference, o.hypothesis), grams.studies) for o in grams.shared]
+    matches = [_per_study(o.study, np.minimum(o.reference, o.hypothesis), grams.studies) for o in grams.shared]
     lengths = grams.hypothesis_lengths
     totals = [np.maximum(0, lengths - n) for n in range(ORDERS)]
     return np.stack([*matches, *totals, lengths, grams.reference_lengths], axis=1).astype(float)
@@ -48,17 +48,22 @@ def cider(grams: NGrams) -> np.ndarray:
     for order, frequency in zip(grams.shared, grams.document_frequencies, strict=True):
         weight = log_studies - np.log(np.maximum(1.0, frequency))
         squares = [
-            np.sqrt(np.bincount(side.study, (side.count * weight[side.gram]) ** 2, grams.studies))
+            np.sqrt(_per_study(side.study, (side.count * weight[side.gram]) ** 2, grams.studies))
             for side in (order.all_references, order.all_hypotheses)
         ]
         w = weight[order.gram]
-        dot = np.bincount(
+        dot = _per_study(
             order.study, np.minimum(order.hypothesis, order.reference) * order.reference * w**2, grams.studies
         )
         norm = squares[0] * squares[1]
         total += np.divide(dot, norm, out=np.zeros_like(dot), where=norm > 0)
     scores: np.ndarray = 10 * total / ORDERS * np.exp(-(delta**2) / (2 * _CIDER_SIGMA**2))
     return scores
+
+
+def _per_study(study: np.ndarray, values: np.ndarray, studies: int) -> np.ndarray:
+    """Sum the values of each study -> (N,)."""
+    return np.bincount(study, values, studies).astype(float)  # integers come back where there is nothing to sum
 
 
 def rouge_l(reference: str, hypothesis: str, split: RougeSplit = "collapse") -> float:
