@@ -65,7 +65,7 @@ def run(
         "created_at": now_utc().isoformat(),
     }
     store.put_bytes(join_uri(out_uri, "predictions.jsonl"), predictions)
-    store.put_bytes(join_uri(out_uri, "table.md"), format_table(evaluation).encode())
+    store.put_bytes(join_uri(out_uri, "table.md"), f"{format_table(evaluation)}\n{served.line()}\n".encode())
     store.put_bytes(join_uri(out_uri, "report.html"), render_page(evaluation, data.test, drafts).encode())
     store.put_bytes(join_uri(out_uri, "evaluation.json"), json.dumps(evaluation, indent=1).encode())
     full = evaluation["rows"][0][scores.HEADLINE]

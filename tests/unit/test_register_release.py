@@ -15,9 +15,10 @@ import pytest
 from components.deploy import main as deploy
 from components.evaluate.baselines import ALL_NORMAL
 from components.evaluate.main import run as evaluate
+from components.evaluate.serving import Served, find_served
 from components.register import main as registry
 from components.shared.dataset import read_manifest, write_dataset
-from components.shared.model_versions import NAME, read_pointer
+from components.shared.model_versions import NAME, move_pointer, read_pointer
 from components.shared.storage import ObjectStore, join_uri
 from model.checkpoint import MANIFEST, WEIGHTS, CheckpointManifest
 from model.checkpoint import read_manifest as read_checkpoint
@@ -125,6 +126,7 @@ def load(folder: Path) -> Reader:
 
 @pytest.fixture
 def line(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Line:
+    monkeypatch.setenv("S2D_GIT_COMMIT", "a" * 40)  # of code that may differ nothing is used again
     monkeypatch.setattr(deploy.ObjectStore, "from_env", classmethod(lambda cls: store))
     monkeypatch.setitem(deploy.TARGETS, "triton", lambda store, uri: "http://here")
     prefix = f"s3://s2d/line-{request.node.name}"
@@ -191,9 +193,18 @@ def test_an_equal_and_a_better_model_pass_with_the_comparison_in_manifest_and_ca
     assert signs == ({0} if table is GOOD else {1})
     card = line.store.get_bytes(join_uri(second["uri"], "model_card.md")).decode()
     assert f"not significantly worse than that of the served {first['version']}" in card
-    again = line.judge("two", table)  # what serves now is made of it
-    assert "this very checkpoint" in again["serving"]["why_not"]
+    kept = join_uri(line.prefix, "runs", "two", "evaluation", "evaluation.json")
+    assert line.judge("two", table) == json.loads(line.store.get_bytes(kept))  # still that against the first version
     assert line.register("two")["uri"] == second["uri"]
+
+
+def test_an_evaluation_is_made_again_when_another_version_serves(line: Line) -> None:
+    first = line.release("one", GOOD)
+    assert line.judge("two", GOOD)["serving"]["version"] == first["version"]
+    third = line.release("three", TRUTH)
+    with pytest.raises(ManifestError, match=f"compared with {first['version']}; run evaluate again"):
+        line.register("two")
+    assert line.judge("two", GOOD)["serving"]["version"] == third["version"]
 
 
 def test_other_test_studies_are_not_compared_and_the_manifest_says_which_rule_holds(line: Line) -> None:
@@ -229,3 +240,21 @@ def test_a_version_whose_drafts_were_changed_is_no_measure(line: Line) -> None:
     line.store.put_bytes(join_uri(first["uri"], "predictions.jsonl"), b"")
     with pytest.raises(ManifestError, match="not the file that its manifest names"):
         line.judge("two", TRUTH)
+
+
+def served(store: ObjectStore, prefix: str, manifest: dict | None) -> Served:
+    """What is found of a version that the pointer names."""
+    models = join_uri(prefix, "models", NAME)
+    uri = join_uri(models, "0.1.0-old")
+    if manifest is not None:
+        store.put_bytes(join_uri(uri, "manifest.json"), json.dumps(manifest).encode())
+    move_pointer(store, uri, None)
+    return find_served(store, models, f"{prefix}/runs/new/s3")
+
+
+def test_a_version_that_keeps_no_drafts_or_is_gone_is_not_compared_in_words(store: ObjectStore) -> None:
+    old = {"version": "0.1.0-old", "checkpoint_uri": "s3://s2d/runs/old/s3", "dataset_digest": "d", "metrics": {}}
+    assert "keeps no drafts" in served(store, "s3://s2d/line-old", old).why_not
+    assert "is gone from the store" in served(store, "s3://s2d/line-gone", None).why_not
+    with pytest.raises(ManifestError, match=r"manifest\.json: checkpoint_uri: Field required; deploy another version"):
+        served(store, "s3://s2d/line-broken", {"version": "0.1.0-old", "dataset_digest": "d"})
