@@ -99,11 +99,12 @@ def _run(*, json_file: Path | None, html_file: Path | None, images: Path | None,
     other = systems[1] if len(systems) > 1 else None
     evaluation = evaluate_system(references, systems[0], settings, other=other, empty_references=empty)
     if json_file:
-        json_file.write_text(json.dumps(evaluation, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        json_file.write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
     if html_file:
         from components.evaluate.page.system_page import render_system
 
-        html_file.write_text(render_system(evaluation, references, systems[0].files[0], pictures))
+        page = render_system(evaluation, references, systems[0].files[0], pictures)
+        html_file.write_text(page, encoding="utf-8")
     written = [f"Written: {out}" for out in (json_file, html_file) if out]
     return "\n".join([format_system(evaluation), *written])
 

@@ -155,7 +155,9 @@ def _compare(
 
 
 def _guards(references: Texts, reports: Texts, train: Texts | None) -> dict[str, float | int]:
-    return guard_metrics(references.texts, reports.texts, train.texts if train else [], reports.priors)
+    found = guard_metrics(references.texts, reports.texts, train.texts if train else [], reports.priors)
+    # nothing is copied from reports that nobody gave: say nothing rather than 0
+    return found if train else {name: value for name, value in found.items() if not name.startswith("train_")}
 
 
 def _protocol(

@@ -123,14 +123,16 @@ def control_lines(evaluation: dict[str, Any]) -> list[str]:
     return lost or ["Each is beaten in the headline number: the interval of the paired difference is above zero."]
 
 
-def guard_line(evaluation: dict[str, Any]) -> str:
+def guard_rows(evaluation: dict[str, Any]) -> list[list[str]]:
     """Every guard as it is called in the JSON."""
-    values = evaluation["guards"].items()
-    shown = (
-        f"{name.replace('_', ' ')} {v:.3f}" if isinstance(v, float) else f"{name.replace('_', ' ')} {v}"
-        for name, v in values
-    )
-    return ", ".join(shown) + "."
+    rows = [["guard", "value"]]
+    for name, value in evaluation["guards"].items():
+        rows.append([name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else f"{value}"])
+    return rows
+
+
+def guard_line(evaluation: dict[str, Any]) -> str:
+    return ", ".join(" ".join(row) for row in guard_rows(evaluation)[1:]) + "."
 
 
 def seed_rows(evaluation: dict[str, Any]) -> list[list[str]]:

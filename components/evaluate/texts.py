@@ -4,6 +4,7 @@ What cannot be scored is refused in one line. Nothing is dropped to make two fil
 report that is silently read as "normal", changes every number.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ class _Line(BaseModel):
     text: str
     prior: bool | None = None  # was an earlier study given to the system?
     synthetic: bool = False
+    arm: str | None = None  # the pipeline's predictions.jsonl holds several systems, one arm each
 
 
 def read_predictions(path: Path) -> Texts:
@@ -112,10 +114,7 @@ def _read(path: Path) -> Texts:
     rows = [_line(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise DataError(f'{path} holds no report; write one {{"id": ..., "patient": ..., "text": ...}} per line')
-    seen: set[str] = set()
-    doubled = [row.id for row in rows if row.id in seen or seen.add(row.id)]  # type: ignore[func-returns-value]
-    if doubled:
-        raise DataError(f"{path}: {_some(doubled)} given twice; every study has one report")
+    _check_ids(path, rows)
     ids, patients, texts = ([getattr(row, key) for row in rows] for key in ("id", "patient", "text"))
     priors = [row.prior for row in rows if row.prior is not None]
     synthetic = any(row.synthetic for row in rows)
@@ -136,6 +135,14 @@ def _line(path: Path, number: int, line: str) -> _Line:
     if blank := [key for key in ("id", "patient") if not getattr(row, key).strip()]:
         raise DataError(f"{path}, line {number}: {' and '.join(blank)} is empty; name the study and its patient")
     return row
+
+
+def _check_ids(path: Path, rows: Sequence[_Line]) -> None:
+    counts = Counter(row.id for row in rows)
+    if doubled := [name for name, n in counts.items() if n > 1]:
+        arms = list(dict.fromkeys(row.arm for row in rows if row.arm))
+        hint = f"; the file holds the arms {', '.join(arms)}: keep the lines of one" if len(arms) > 1 else ""
+        raise DataError(f"{path}: {_some(doubled)} of the ids stand there more than once; a study has one report{hint}")
 
 
 def _check_lengths(texts: Texts) -> None:

@@ -30,7 +30,10 @@ def render_system(evaluation: dict[str, Any], references: Texts, reports: Texts,
         for case in evaluation["cases"]
     ]
     body = [
-        *(paragraph(line, "lost" if line.startswith("WARNING") else "") for line in tables.protocol_lines(protocol)),
+        *(
+            paragraph(line, "lost" if line.startswith("WARNING") else "")
+            for line in tables.protocol_lines(protocol | {"synthetic": False})  # the banner says that it is
+        ),
         _numbers(evaluation),
         _section("Single observations", paragraph("F1 with 95 % interval, uncertain as positive (u1).", "note")),
         observation_bars(evaluation["per_label"]),
@@ -38,7 +41,7 @@ def render_system(evaluation: dict[str, Any], references: Texts, reports: Texts,
         _section("Text", table(tables.nlg_rows(evaluation["metrics"]))),
         _section("Beside reports that never saw the image", table(tables.baseline_rows(evaluation))),
         *(paragraph(line, "lost" if "NOT BEATEN" in line else "") for line in tables.control_lines(evaluation)),
-        _section("Guards", paragraph(tables.guard_line(evaluation))),
+        _section("Guards", table(tables.guard_rows(evaluation))),
         *_optional(evaluation),
         cases_section(evaluation["cases"], shown),
         _section("All observations", table(tables.label_rows(evaluation))),
