@@ -3,12 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.__main__ import bench
+from components.evaluate.command import evaluate
+from components.key_phrases.__main__ import key_phrases
 from components.preprocess.__main__ import prepare
 from model.errors import ConfigError, DataError, S2DError
 
@@ -121,14 +124,22 @@ def make_phantom_command(layout: str, patients: int, seed: int, out: Path) -> No
     click.echo(out)
 
 
-@data.command("prepare", params=prepare.params, help=prepare.help, epilog=prepare.epilog)
-def prepare_command(**options: Any) -> None:
-    from local.platform import platform_environment
+def with_a_store(command: click.Command) -> Callable[..., None]:
+    """The step behind a command, on the store that the environment names or that of the local platform."""
 
-    if not os.environ.get("AWS_S3_ENDPOINT"):
-        os.environ.update(platform_environment())
-    assert prepare.callback is not None
-    prepare.callback(**options)
+    def run(**options: Any) -> None:
+        from local.platform import platform_environment
+
+        if not os.environ.get("AWS_S3_ENDPOINT"):
+            os.environ.update(platform_environment())
+        assert command.callback is not None
+        command.callback(**options)
+
+    return run
+
+
+for group, step in ((data, prepare), (cli, key_phrases)):
+    group.command(step.name, params=step.params, help=step.help, epilog=step.epilog)(with_a_store(step))
 
 
 @cli.command("export")
@@ -181,38 +192,7 @@ def base_models_get(address: str) -> None:
     click.echo(base_models.get(ObjectStore.from_env().patient(), address))
 
 
-@cli.group(cls=InOrder)
-def bench() -> None:
-    """Measure this machine: ratios to a plain way of doing the same, each with its gate."""
-
-
-@bench.command("data")
-@click.option("--repeats", default=7, show_default=True, help="Interleaved repetitions.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
-@click.option(
-    "--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about them here."
-)
-def bench_data_command(repeats: int, json_file: Path | None, page_file: Path | None) -> None:
-    """Reading radiographs and finished shards, beside plain loops over the same files; some minutes."""
-    from bench.data import bench_data
-
-    click.echo(bench_data(repeats=repeats, json_file=json_file, page_file=page_file))
-
-
-@bench.command("train")
-@click.option(
-    "--preset", default="cpu-tiny", show_default=True, type=click.Choice(["cpu-tiny", "h200-7b"]), help="Shapes."
-)
-@click.option("--repeats", default=7, show_default=True, help="Interleaved repetitions.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
-@click.option(
-    "--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about them here."
-)
-def bench_train_command(preset: str, repeats: int, json_file: Path | None, page_file: Path | None) -> None:
-    """Training steps of the three stages, beside a plain loop with transformers and PEFT; some minutes."""
-    from bench.train import bench_train
-
-    click.echo(bench_train(preset, repeats=repeats, json_file=json_file, page_file=page_file))
+cli.add_command(bench)
 
 
 @cli.group(cls=InOrder)
@@ -284,6 +264,9 @@ def pipeline_run(settings: tuple[str, ...]) -> None:
     arguments = {"deploy_target": "triton", "model_preset": "tiny"} | parse(settings)
     folder = home_folder()
     run_locally({"run_name": run_name(arguments)} | arguments, folder / "pipeline", folder / "cache")
+
+
+cli.add_command(evaluate)
 
 
 @cli.command()
