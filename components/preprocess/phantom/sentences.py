@@ -229,4 +229,4 @@ def join(sentences: list[Parsed]) -> tuple[str, dict[str, Any]]:
             }
         tokens += sentence.tokens
     text = " ".join(tokens)
-    return re.sub(r" ([.,])", r"\1", text), {"text": text, "entities": entities}
+    return re.sub(r" ([.,;])", r"\1", text), {"text": text, "entities": entities}

@@ -81,7 +81,7 @@ def mentions(text: str, *, fidelity: Fidelity = "improved") -> list[Mention]:
     return [
         Mention(name, a + start, b + start, status, rule, cue and (cue[0] + start, cue[1] + start))
         for start, end in split_sentences(text)
-        for name, a, b, status, rule, cue in _sentence_mentions(plain(text[start:end]), fidelity)
+        for name, a, b, status, rule, cue in sentence_mentions(plain(text[start:end]), fidelity)
     ]
 
 
@@ -143,7 +143,7 @@ _UNMENTIONS = {name: re.compile("|".join(patterns)) for name, patterns in UNMENT
 
 
 @lru_cache(maxsize=20_000)
-def _sentence_mentions(text: str, fidelity: Fidelity) -> tuple[Mention, ...]:
+def sentence_mentions(text: str, fidelity: Fidelity) -> tuple[Mention, ...]:
     lexicon = _lexicon(fidelity)
     found: list[Mention] = []
     if not lexicon.anything.search(text):
