@@ -1,0 +1,190 @@
+"""The evaluation of any system, from two files to numbers, table and page."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from components.evaluate.command import evaluate
+from components.evaluate.scores import HEADLINE
+
+NORMAL = "The lungs are clear. No pleural effusion or pneumothorax. The heart size is normal."
+EFFUSION = "There is a small left pleural effusion. The heart size is normal. No pneumothorax."
+HEART = "The heart is moderately enlarged. No pleural effusion or pneumothorax."
+TRUE = [("s1", "p1", NORMAL), ("s2", "p1", EFFUSION), ("s3", "p2", HEART), ("s4", "p3", EFFUSION)]
+
+
+def write(path: Path, rows: list[tuple[str, str, str]], **more: Any) -> Path:
+    keyed = [{"id": study, "patient": patient, "text": text, **more} for study, patient, text in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in keyed))
+    return path
+
+
+def changed(**texts: str) -> list[tuple[str, str, str]]:
+    return [(study, patient, texts.get(study, text)) for study, patient, text in TRUE]
+
+
+class Case:
+    """A folder with the references; `run` scores files of reports against them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.references = write(folder / "true.jsonl", TRUE)
+
+    def file(self, name: str, **texts: str) -> Path:
+        return write(self.folder / f"{name}.jsonl", changed(**texts))
+
+    def invoke(self, *arguments: Any) -> Result:
+        return CliRunner().invoke(evaluate, ["--references", str(self.references), *map(str, arguments)])
+
+    def run(self, *arguments: Any) -> dict[str, Any]:
+        out = self.folder / "out.json"
+        result = self.invoke(*arguments, "--json", out)
+        assert result.exit_code == 0, result.stderr
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found | {"printed": result.stdout}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+def test_true_reports_score_one(case: Case) -> None:
+    metrics = case.run("--predictions", case.file("ours"))["metrics"]
+    for key in (HEADLINE, "rule_micro_f1_5_u0", "rule_example_f1_14_u1", "bleu1", "bleu4", "rouge_l"):
+        assert metrics[key]["value"] == pytest.approx(1, abs=1e-8), key
+
+
+def test_the_numbers_are_those_counted_by_hand(case: Case) -> None:
+    # s2 misses the effusion and so becomes normal, s3 hears of one that is not there.
+    out = case.run("--predictions", case.file("ours", s2=NORMAL, s3=f"{HEART[:-16]} and small effusion. {EFFUSION}"))
+    # positive in truth: s1 No Finding, s2 effusion, s3 heart, s4 effusion; in predictions: s1 and s2 No Finding, s3
+    # heart and effusion, s4 effusion: 3 of 5 are right, 3 of 4 are found
+    assert out["metrics"]["rule_micro_p_14_u1"]["value"] == pytest.approx(3 / 5)
+    assert out["metrics"]["rule_micro_r_14_u1"]["value"] == pytest.approx(3 / 4)
+    assert out["metrics"][HEADLINE]["value"] == pytest.approx(6 / 9)
+    assert out["per_label"]["Pleural Effusion"]["reference"]["positive"] == 2
+    assert out["per_label"]["Pleural Effusion"]["u1"]["r"]["value"] == pytest.approx(1 / 2)
+
+
+def test_the_protocol_says_what_was_scored(case: Case) -> None:
+    ours = case.file("ours", s2=HEART)
+    protocol = case.run("--predictions", ours, "--seed", 3)["protocol"]
+    assert protocol["profile"] == "rg4" and protocol["family"] == "rule" and protocol["labeler"].startswith("rules@")
+    assert (protocol["n_reports"], protocol["n_patients"], protocol["share_all_normal"]) == (4, 3, 0.25)
+    assert protocol["mean_reference_words"] == pytest.approx(np.mean([len(t.split()) for *_, t in TRUE]), abs=0.01)
+    assert protocol["references"]["sha256"] == hashlib.sha256(case.references.read_bytes()).hexdigest()
+    assert protocol["predictions"][0]["sha256"] == hashlib.sha256(ours.read_bytes()).hexdigest()
+    assert protocol["bootstrap"]["unit"] == "patient" and protocol["bootstrap"]["seed"] == 3
+    assert protocol["git_commit"] and protocol["libraries"]["numpy"]
+
+
+def test_every_cell_of_the_clinical_table_is_printed(case: Case) -> None:
+    out = case.run("--predictions", case.file("ours", s2=HEART))
+    for average in ("micro", "macro", "example"):
+        for size in ("14", "5"):
+            cells = [
+                out["metrics"][f"rule_{average}_{p}_{size}_{u}"]["value"]
+                for u in ("u0", "u1")
+                for p in ("p", "r", "f1")
+            ]
+            row = " | ".join(f"{value:.3f}" for value in cells)
+            assert row in out["printed"]
+    assert "NOT CheXbert" in out["printed"] and "rules@" in out["printed"]
+    assert "| Pleural Effusion " in out["printed"] and "4 reports of 3 patients" in out["printed"]
+
+
+def test_an_empty_prediction_is_neither_dropped_nor_normal(case: Case) -> None:
+    out = case.run("--predictions", case.file("ours", s1=""))
+    assert out["protocol"]["n_reports"] == 4 and out["protocol"]["empty_predictions"] == 1
+    assert out["per_label"]["No Finding"]["hypothesis"]["positive"] == 0
+    assert out["metrics"]["rule_micro_r_14_u1"]["value"] == pytest.approx(3 / 4)
+    assert out["guards"]["empty_share"] == 0.25
+    assert "WARNING: 1 predictions are empty" in out["printed"]
+
+
+def test_seeds_have_their_range_beside_the_interval(case: Case) -> None:
+    files = [case.file("a"), case.file("b", s2=NORMAL), case.file("c", s3=NORMAL, s4=NORMAL)]
+    alone = [case.run("--predictions", file)["metrics"][HEADLINE]["value"] for file in files]
+    out = case.run(*(part for file in files for part in ("--predictions", file)))
+    assert out["metrics"][HEADLINE]["value"] == pytest.approx(np.mean(alone), abs=1e-7)
+    assert out["seeds"][HEADLINE]["min"] == min(alone) and out["seeds"][HEADLINE]["max"] == max(alone)
+    assert "## Training seeds" in out["printed"]
+
+
+def test_the_same_reports_do_not_differ_from_themselves(case: Case) -> None:
+    ours = case.file("ours", s2=NORMAL)
+    other = write(case.folder / "other.jsonl", changed(s2=NORMAL)[::-1])
+    out = case.run("--predictions", ours, "--compare", other)
+    for row in out["comparison"]["differences"].values():
+        assert (row["difference"], row["low"], row["high"], row["p"], row["p_holm"]) == (0, 0, 0, 1, 1)
+
+
+def test_a_comparison_is_signed_and_printed(case: Case) -> None:
+    good, bad = case.file("good"), case.file("bad", s2=NORMAL, s3=NORMAL)
+    forth = case.run("--predictions", good, "--compare", bad)
+    back = case.run("--predictions", bad, "--compare", good)["comparison"]["differences"][HEADLINE]
+    there = forth["comparison"]["differences"][HEADLINE]
+    assert there["difference"] > 0 and there["difference"] == pytest.approx(-back["difference"])
+    assert there["p"] == back["p"]
+    assert "bad.jsonl" in forth["printed"] and "p (Holm)" in forth["printed"]
+
+
+def test_a_system_that_does_not_look_beats_nobody(case: Case) -> None:
+    out = case.run("--predictions", case.file("ours", **{study: EFFUSION for study, *_ in TRUE}))
+    moved = out["baselines"]["other_patient"]
+    assert moved["difference"]["value"] == 0 and not moved["beaten"]
+    assert "NOT BEATEN" in out["printed"]
+
+
+def test_train_reports_give_copies_and_the_most_frequent_report(case: Case) -> None:
+    ours = case.file("ours")
+    assert not any(name.startswith("train_") for name in case.run("--predictions", ours)["guards"])
+    train = write(case.folder / "train.jsonl", [("t1", "q1", HEART), ("t2", "q2", HEART), ("t3", "q3", NORMAL)])
+    out = case.run("--predictions", ours, "--train", train)
+    assert out["guards"]["train_report_copy_share"] == 0.5  # s1 and s3
+    assert out["baselines"]["most_frequent_train"]["metrics"]["rule_micro_r_14_u1"]["value"] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labeler", "chexbert"], "--labeler chexbert --chexbert FILE"),
+        (["--chexbert", "x.pth"], "--labeler chexbert --chexbert FILE"),
+        (["--labeler", "csv"], "1 in all, 0 given"),
+        (["--reference-labels", "x.csv"], "add --labeler csv"),
+        (["--images", "png"], "add --html FILE"),
+        (["--json", "nowhere/out.json"], "there is no folder nowhere"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(case: Case, arguments: list[str], message: str) -> None:
+    result = case.invoke("--predictions", case.file("ours"), *arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert message in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_seeds_must_differ_and_be_as_many_on_both_sides(case: Case) -> None:
+    a, b, c = case.file("a"), case.file("b"), case.file("c", s2=HEART)
+    same = case.invoke("--predictions", a, "--predictions", b)
+    assert same.exit_code == 2 and "hold the same reports" in same.stderr
+    uneven = case.invoke("--predictions", a, "--predictions", c, "--compare", b)
+    assert uneven.exit_code == 2 and "2 files of one system and 1 of the other" in uneven.stderr
+
+
+def test_the_page_shows_radiographs_by_id_and_says_synthetic(case: Case) -> None:
+    write(case.references, TRUE, synthetic=True)
+    (case.folder / "png").mkdir()
+    Image.fromarray(np.full((40, 30), 700, dtype=np.uint16)).save(case.folder / "png" / "s2.png")
+    page = case.folder / "out.html"
+    ours = case.file("ours", s2=NORMAL)
+    out = case.run("--predictions", ours, "--html", page, "--images", case.folder / "png")
+    assert page.read_text().count("<img ") == 1 and "SYNTHETIC" in page.read_text()
+    assert out["printed"].startswith("SYNTHETIC")
+    empty = case.invoke("--predictions", ours, "--html", page, "--images", case.folder)
+    assert empty.exit_code == 2 and "name them by id, such as s1.png" in empty.stderr
