@@ -13,7 +13,7 @@ from components.shared.radgraph.graph import Entity, entities_of
 from model.errors import ConfigError
 from model.records import KeyPhrase, Polarity
 
-COMPOSER = "rules@1"
+COMPOSER = "rules@2"
 
 Policy = Literal["positive", "positive+uncertain", "all"]
 _KEPT: dict[Policy, frozenset[Polarity]] = {
@@ -56,9 +56,15 @@ class Group:
         """Head and modifiers without anatomy, in reading order."""
         return unique([word for member in self.members if not member.is_measurement for word in member.words])
 
+    @property
+    def measures(self) -> list[str]:
+        """What was measured, of the observation and then of where it is; characters as they were written."""
+        spans = [*self.members, *(entity for place in self.anatomies for entity in place)]
+        return unique([" ".join(entity.words) for entity in spans if entity.is_measurement])
+
 
 def _modifiers(entities: Entities) -> dict[str, list[str]]:
-    """Which entities modify each one. Modifiers of another kind and pairs that modify each other do not count."""
+    """Which entities modify each one. Modifiers of another kind and pairs that modify each other are no modifiers."""
     edges = {
         (source.id, target)
         for source in entities.values()
@@ -85,8 +91,12 @@ def _expand(root: str, modifiers: Mapping[str, list[str]]) -> set[str]:
 
 
 def _heads(entities: Entities, modifiers: Mapping[str, list[str]]) -> list[str]:
-    """Observations that modify nothing; of a ring in which each modifies the next, its last word."""
+    """Observations that modify nothing; of a ring in which each modifies the next, its last word.
+
+    One that modifies an anatomy ("enlarged" of the heart) is no finding of its own.
+    """
     modifying = {source for sources in modifiers.values() for source in sources}
+    modifying |= {e.id for e in entities.values() for t in e.targets("modify") if entities[t].kind != e.kind}
     observations = [key for key, entity in entities.items() if entity.kind == "OBS"]
     heads = [key for key in observations if key not in modifying and not entities[key].is_measurement]
     covered = {member for head in heads for member in _expand(head, modifiers)}
@@ -136,9 +146,9 @@ def _phrase(group: Group, groups: Mapping[str, Group]) -> KeyPhrase:
         [word for member in plain if member.start < group.head.start for word in member.words],
         [word for member in plain if member.start > group.head.start for word in member.words],
         status=group.status,
-        anatomies=[[word for entity in place for word in entity.words] for place in group.anatomies],
+        anatomies=[[word for e in place if not e.is_measurement for word in e.words] for place in group.anatomies],
         suggestive=_suggested(group, groups),
-        measures=[" ".join(member.words) for member in group.members if member.is_measurement],
+        measures=group.measures,
     )
     sources = {e.id: e.start for e in group.members} | {e.id: e.start for place in group.anatomies for e in place}
     return KeyPhrase(text=text, polarity=group.status, entities=tuple(sorted(sources, key=lambda k: sources[k])))

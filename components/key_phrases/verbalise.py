@@ -47,11 +47,12 @@ def order_anatomy(words: Sequence[str]) -> list[str]:
 
 def drop_contained(anatomies: Sequence[Sequence[str]]) -> list[list[str]]:
     """Drop every anatomy whose words are part of another: "left lung" beside "left lung base"."""
-    kept: list[list[str]] = []
-    for anatomy in sorted(anatomies, key=len, reverse=True):
-        if anatomy and not any(set(anatomy) <= set(other) for other in kept):
-            kept.append(list(anatomy))
-    return [list(anatomy) for anatomy in anatomies if list(anatomy) in kept]
+    kept: list[int] = []
+    for index in sorted(range(len(anatomies)), key=lambda index: len(anatomies[index]), reverse=True):
+        words = set(anatomies[index])
+        if words and not any(words <= set(anatomies[other]) for other in kept):
+            kept.append(index)
+    return [list(anatomies[index]) for index in sorted(kept)]
 
 
 def _number(text: str) -> str:
@@ -72,14 +73,15 @@ def verbalise(
     """Write one phrase. `before` and `after` are the head's modifiers by their place in the report."""
     modifiers = [word for word in before if word not in _HEDGES[status]]
     leading = SEVERITIES | CHANGES  # "consolidation ..., increased" is said as "increased consolidation"
-    trailing = [word for word in after if word not in _HEDGES[status] | leading]
-    modifiers = [word for word in after if word in leading] + modifiers
+    modifiers = unique([word for word in [*(w for w in after if w in leading), *modifiers] if word not in head])
+    said = {*head, *modifiers}  # a word that the text repeats is said once
+    trailing = unique([word for word in after if word not in _HEDGES[status] | leading | said])
     places = drop_contained([order_anatomy(anatomy) for anatomy in anatomies])
     adjectives = [place for place in places if place[-1] in ADJECTIVAL]
     adjectives.sort(key=lambda place: not set(place) <= SIDES)  # a bare side leads: "left pleural effusion"
     nouns = [place for place in places if place[-1] not in ADJECTIVAL]
 
-    words = [_PREFIX[status], *unique(modifiers), *(word for place in adjectives for word in place)]
+    words = [_PREFIX[status], *modifiers, *(word for place in adjectives for word in place)]
     if len(head) == 1 and head[0] in STATES:
         words += [*head, *trailing, *" and ".join(" ".join(place) for place in nouns).split()]
     else:

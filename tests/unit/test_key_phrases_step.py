@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from click.testing import CliRunner
 
-from components.key_phrases.__main__ import main
+from components.key_phrases.__main__ import key_phrases
 from components.key_phrases.main import run
 from components.shared.dataset import read_exclusions, read_manifest, read_studies, write_dataset
 from components.shared.excluded import ExcludedStudy
@@ -102,10 +103,10 @@ def test_unknown_policy_is_refused_before_any_work(dataset_uri: str) -> None:
         run(dataset_uri, "s3://s2d", "negative")
 
 
-def test_command_line_says_in_one_line_that_there_is_no_data_set(
-    environment: None, store: ObjectStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--dataset-uri", "s3://s2d/nothing", "--out-prefix", "s3://s2d"]) == 2
-    error = capsys.readouterr().err.strip()
+def test_command_line_says_in_one_line_that_there_is_no_data_set(environment: None, store: ObjectStore) -> None:
+    asked = ["--dataset-uri", "s3://s2d/nothing", "--out-prefix", "s3://s2d"]
+    result = CliRunner().invoke(key_phrases, asked)
+    assert result.exit_code == 2
+    error = result.stderr.strip()
     assert error.startswith("error: s3://s2d/nothing is not a data set")
     assert "\n" not in error

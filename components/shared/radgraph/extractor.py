@@ -94,13 +94,17 @@ class RadGraphExtractor:
 
     def try_extract(self, texts: Sequence[str]) -> list[Graph | None]:
         """Annotate every text; None stands for one that is empty, too long, or of no word that the encoder knows."""
-        written = [position for position, text in enumerate(texts) if tokenise(text, self.model_type)]
-        graphs: list[Graph | None] = [None] * len(texts)
-        for position, graph in zip(written, self._annotations([texts[at] for at in written]), strict=True):
-            graphs[position] = _shortened(graph) if graph is not None else None
-            if graph is None:
+        return list(self.each(texts))
+
+    def each(self, texts: Sequence[str]) -> Iterator[Graph | None]:
+        """As `try_extract`, one after the other as they are done, so that they can be kept on the way."""
+        is_written = [bool(tokenise(text, self.model_type)) for text in texts]
+        annotations = self._annotations([text for text, written in zip(texts, is_written, strict=True) if written])
+        for position, written in enumerate(is_written):
+            annotation = next(annotations) if written else None
+            if written and annotation is None:
                 logger.warning("report %d (from 0) %s; it gets no graph", position, self._why_not(texts[position]))
-        return graphs
+            yield annotation and _shortened(annotation)
 
     def _why_not(self, text: str) -> str:
         words = len(tokenise(text, self.model_type))
