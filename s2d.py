@@ -270,7 +270,7 @@ cli.add_command(evaluate)
 
 
 @cli.command()
-@click.option("--table", "name", required=True, help="3, 4, priors, orders, noise, or a YAML file with rows.")
+@click.option("--table", "name", required=True, help="3, 4, priors, orders, noise, texts, or a YAML file with rows.")
 @click.option("--preset", default="tiny", show_default=True, help="Preset, with changes for all rows if any.")
 @click.option("--seeds", default=3, show_default=True, help="Training seeds of every row.")
 @click.option("--patients", default=900, show_default=True, help="Phantom patients, when there is no --data.")

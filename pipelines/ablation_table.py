@@ -17,7 +17,7 @@ from model.config import load_preset
 from model.curriculum import Stage, parse
 from model.errors import ConfigError, S2DError
 
-NAMED = {"3": "table3", "4": "table4", "priors": "priors", "orders": "orders", "noise": "noise"}
+NAMED = {"3": "table3", "4": "table4", "priors": "priors", "orders": "orders", "noise": "noise", "texts": "texts"}
 # Whose epochs a stage is given unless the row says otherwise.
 BUDGET = {"s1": "1", "s2": "2", "s3": "3", "i": "2+3", "joint": "1+2+3"}
 
@@ -103,7 +103,7 @@ def with_changes(preset: str, changes: tuple[str, ...]) -> str:
 
 
 def read_table(name: str) -> Table:
-    """Read one of the project's tables (3, 4, priors, orders, noise) or a YAML file. Raises ConfigError."""
+    """Read one of the project's tables (3, 4, priors, orders, noise, texts) or a YAML file. Raises ConfigError."""
     path = Path(name)
     if name in NAMED:
         text = resources.files("pipelines").joinpath(f"tables/{NAMED[name]}.yaml").read_text()

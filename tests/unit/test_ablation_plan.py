@@ -74,7 +74,9 @@ def test_parents_come_before_children_and_only_needed_seeds_are_trained() -> Non
     assert {training.seed for training in blind} == {0}
 
 
-@pytest.mark.parametrize("name, stages", [("3", 33), ("4", 45), ("priors", 42), ("orders", 30), ("noise", 30)])
+@pytest.mark.parametrize(
+    "name, stages", [("3", 33), ("4", 45), ("priors", 42), ("orders", 30), ("noise", 30), ("texts", 27)]
+)
 def test_what_the_tables_of_the_project_train_with_three_seeds(name: str, stages: int) -> None:
     """A row that stopped sharing would cost hours on a large machine."""
     assert len(trainings(read_table(name), 3)) == stages
@@ -147,7 +149,7 @@ def test_an_impossible_table_is_refused_in_one_line(tmp_path: Path, rows: list, 
 
 
 def test_a_table_that_is_not_there_or_is_no_yaml_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="use 3, 4, priors, orders, noise or the path"):
+    with pytest.raises(ConfigError, match="use 3, 4, priors, orders, noise, texts or the path"):
         read_table("5")
     (tmp_path / "broken.yaml").write_text("rows: [")
     with pytest.raises(ConfigError, match="is not YAML"):
