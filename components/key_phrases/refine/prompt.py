@@ -18,7 +18,10 @@ other finding, no place, no comparison with earlier studies, no word about the p
 Answer with a JSON list of strings and nothing else.
 """
 PROMPT_SHA256 = hashlib.sha256(INSTRUCTION.encode()).hexdigest()
-_THOUGHTS = re.compile(r".*</think>", re.DOTALL)
+_THOUGHTS = re.compile(r"\A.*</think>", re.DOTALL)
+# Not json.JSONDecoder at every bracket: an answer of 50,000 brackets would keep it busy for half a minute.
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_LIST = re.compile(rf"\[\s*+(?:{_STRING}\s*+(?:,\s*+{_STRING}\s*+)*+)?\]")
 _LONGEST_ANSWER = 50_000  # characters
 _TOKENS_PER_PHRASE, _TOKENS_MORE = 60, 60
 
@@ -44,19 +47,14 @@ def answer_tokens(findings: Sequence[Finding]) -> int:
 
 def phrases_in(reply: str) -> list[str] | None:
     """The one JSON list of strings in an answer, with or without prose around it; None when there is not just one."""
-    reply = _THOUGHTS.sub("", reply[:_LONGEST_ANSWER])
-    found, at, decoder = [], reply.find("["), json.JSONDecoder()
-    while at != -1:
-        try:
-            value, end = decoder.raw_decode(reply, at)
-        except (ValueError, RecursionError):  # the second for thousands of brackets
-            end = at + 1
-        else:
-            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                return None
-            found.append(value)
-        at = reply.find("[", end)
-    return found[0] if len(found) == 1 else None
+    found = _LIST.findall(_THOUGHTS.sub("", reply[:_LONGEST_ANSWER]))
+    if len(found) != 1:
+        return None
+    try:
+        phrases: list[str] = json.loads(found[0])
+    except ValueError:  # a line break inside a string, an escape that JSON does not have
+        return None
+    return phrases
 
 
 def _numbered(findings: Sequence[Finding]) -> str:
