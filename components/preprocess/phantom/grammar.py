@@ -7,12 +7,13 @@ what else is absent, doubt other faint findings, and speak of what no observatio
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from components.preprocess.phantom import sentences as say
+from components.preprocess.phantom.draft import Draft, split
 from components.preprocess.phantom.held_out import HELD_OUT
 from components.preprocess.phantom.paraphrased import PARAPHRASED
 from components.preprocess.phantom.patients import DEVICES, STYLES
@@ -26,7 +27,7 @@ from components.preprocess.phantom.state import (
     StudyState,
 )
 from model.errors import DataError
-from model.records import OBSERVATIONS, Labels
+from model.records import Labels
 
 # The assumed habits of a phantom radiologist, as probabilities.
 MENTIONS_PRESENT = 0.97
@@ -43,14 +44,13 @@ TERSE = 1  # the style that impressions are written in
 LUNG_FINDINGS = frozenset({"consolidation", "edema", "atelectasis", "nodule"})
 
 WORDINGS: dict[Language, say.Wording] = {"usual": say.USUAL, "paraphrased": PARAPHRASED, "held_out": HELD_OUT}
-# What an aside may call absent. A reserve's own observation for what the labeler knows as a blocker of "No Finding".
+# What an aside may call absent.
 _ABSENT = {
     "pneumothorax": "pneumothorax/n",
     "pleural_effusion": "pleural/a=z effusion/n@z",
     "edema": "edema/n",
     "consolidation": "consolidation/n",
 }
-BLOCKER = "blocker"
 _OF_THE_HEART = ("heart", "mediastin", "cardiac")
 
 _ORDER = tuple(say.PRESENT)
@@ -89,53 +89,6 @@ class PhantomReport:
         return READ_BY[self.shape]
 
 
-@dataclass
-class _Draft:
-    """Sentences collected so far, with the statuses they give to observations."""
-
-    wording: say.Wording
-    style: int
-    words: np.random.Generator | None  # chooses among a reserve's words; None: the style does
-    sentences: list[say.Parsed] = field(default_factory=list)
-    statuses: list[tuple[str, int]] = field(default_factory=list)
-    mentioned: list[Finding] = field(default_factory=list)
-    summary: list[say.Parsed] = field(default_factory=list)  # the impression
-
-    def choose(self, variants: tuple[str, ...]) -> str:
-        return variants[self.style if self.words is None else int(self.words.integers(len(variants)))]
-
-    def chance(self, share: float) -> bool:
-        """Say whether to use what the reserves alone have."""
-        return self.words is not None and self.words.random() < share
-
-    def add(self, template: str, *statuses: tuple[str, int], **slots: str) -> None:
-        """Add a sentence; `statuses` are what it says beside what stands behind its ` | `."""
-        template, more = _split(template)
-        self.sentences.append(say.parse(template, **slots))
-        self.statuses += (*statuses, *more)
-
-    def labels(self) -> Labels:
-        """Return the 14 labels: positive before uncertain before negative, as the rule labeler aggregates."""
-        labels: Labels = dict.fromkeys((*OBSERVATIONS, BLOCKER))
-        for name, status in self.statuses:
-            labels[name] = max((status, labels[name]), key=_weight)
-        abnormal = any(status in (1, -1) for name, status in labels.items() if name != "Support Devices")
-        labels["No Finding"] = None if abnormal else 1
-        del labels[BLOCKER]
-        return labels
-
-
-def _split(template: str) -> tuple[str, list[tuple[str, int]]]:
-    """Return the sentence and the statuses behind its ` | `."""
-    sentence, _, listed = template.partition(" | ")
-    pairs = (item.split("=") for item in listed.split(", ") if item)
-    return sentence, [(name, int(status)) for name, status in pairs]
-
-
-def _weight(status: int | None) -> int:
-    return (None, 0, -1, 1).index(status)
-
-
 def write_report(state: StudyState, odd_shapes: bool = False) -> PhantomReport:
     """Write the report of one study. The same state gives the same report.
 
@@ -145,7 +98,7 @@ def write_report(state: StudyState, odd_shapes: bool = False) -> PhantomReport:
     _check(state)
     rng = np.random.default_rng([state.study_seed, 1])
     words = None if state.language == "usual" else np.random.default_rng([state.study_seed, 30])
-    draft = _Draft(WORDINGS[state.language], state.style, words)
+    draft = Draft(WORDINGS[state.language], state.style, words)
     for part in (_devices, _lungs, _pleura, _heart, _bones):
         part(draft, state, rng)
     if draft.chance(SAYS_DISTRACTOR):
@@ -193,11 +146,11 @@ def may_be_pneumonia(finding: Finding) -> bool:
     return finding.name == "consolidation" and finding.zone == "lower" and finding.severity > PNEUMONIA_ABOVE
 
 
-def _devices(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+def _devices(draft: Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, DEVICES)
 
 
-def _lungs(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+def _lungs(draft: Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, LUNG_FINDINGS)
     names = {finding.name for finding in state.findings}
     if not names & LUNG_FINDINGS:
@@ -206,7 +159,7 @@ def _lungs(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_normal(draft, state, rng, "parenchyma", " or ".join(absent), *(OBSERVATION[name] for name in absent))
 
 
-def _pleura(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+def _pleura(draft: Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, frozenset({"pleural_effusion", "pneumothorax", "pleural_thickening"}))
     names = {finding.name for finding in state.findings}
     absent = [name for name in ("pleural_effusion", "pneumothorax") if name not in names]
@@ -214,7 +167,7 @@ def _pleura(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_normal(draft, state, rng, "pleura", key, *(OBSERVATION[name] for name in absent))
 
 
-def _heart(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+def _heart(draft: Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, frozenset({"cardiomegaly", "enlarged_mediastinum"}))
     names = {finding.name for finding in state.findings}
     if "cardiomegaly" not in names:
@@ -223,7 +176,7 @@ def _heart(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
         _say_normal(draft, state, rng, "mediastinum", "mediastinum", "Enlarged Cardiomediastinum")
 
 
-def _bones(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
+def _bones(draft: Draft, state: StudyState, rng: np.random.Generator) -> None:
     _say_all(draft, state, rng, frozenset({"rib_fracture"}))
     if not any(finding.name == "rib_fracture" for finding in state.findings):
         # The usual terse style says "osseous abnormality", which is no mention of a fracture.
@@ -231,7 +184,7 @@ def _bones(draft: _Draft, state: StudyState, rng: np.random.Generator) -> None:
         _say_normal(draft, state, rng, "bones", "bones", *(() if unsaid else ("Fracture",)))
 
 
-def _say_all(draft: _Draft, state: StudyState, rng: np.random.Generator, names: frozenset[str]) -> None:
+def _say_all(draft: Draft, state: StudyState, rng: np.random.Generator, names: frozenset[str]) -> None:
     """Say the present findings of these names, then some of those that went away."""
     for finding in sorted(state.findings, key=_report_order):
         if finding.name in names and rng.random() < MENTIONS_PRESENT:
@@ -252,7 +205,7 @@ def _of(variants: Mapping[str, tuple[str, ...]], finding: Finding) -> tuple[str,
     return variants["opacity" if is_opacity else finding.name]
 
 
-def _say_finding(draft: _Draft, finding: Finding, state: StudyState, rng: np.random.Generator) -> None:
+def _say_finding(draft: Draft, finding: Finding, state: StudyState, rng: np.random.Generator) -> None:
     wording = draft.wording
     variants = _of(wording.present, finding)
     status, tail, tail_statuses = 1, "", []
@@ -262,7 +215,7 @@ def _say_finding(draft: _Draft, finding: Finding, state: StudyState, rng: np.ran
         status, variants = -1, wording.uncertain[finding.name]
     elif may_be_pneumonia(finding):
         tail, tail_statuses = draft.choose(wording.pneumonia), [("Pneumonia", -1)]
-    template, more = _split(draft.choose(variants))
+    template, more = split(draft.choose(variants))
     if status == 1 and not tail:
         if mentions_change:
             tail = _change(draft, template, finding)
@@ -271,17 +224,17 @@ def _say_finding(draft: _Draft, finding: Finding, state: StudyState, rng: np.ran
     draft.add(template + tail, (observation_of(finding), status), *more, *tail_statuses, **_slots(finding))
     draft.mentioned.append(finding)
     if finding.name not in DEVICES:
-        draft.summary.append(say.parse(_split(variants[TERSE])[0], **_slots(finding)))
+        draft.summary.append(say.parse(split(variants[TERSE])[0], **_slots(finding)))
 
 
-def _change(draft: _Draft, template: str, finding: Finding) -> str:
+def _change(draft: Draft, template: str, finding: Finding) -> str:
     """Return the change word. The labeler reads a "stable" heart or mediastinum as uncertain, so these get none."""
     if finding.change not in draft.wording.changes or any(word in template for word in _OF_THE_HEART):
         return ""
     return draft.choose(draft.wording.changes[finding.change])
 
 
-def _aside(draft: _Draft, state: StudyState) -> tuple[str, list[tuple[str, int]]]:
+def _aside(draft: Draft, state: StudyState) -> tuple[str, list[tuple[str, int]]]:
     """Return words for the absence of something else, and their status."""
     names = {finding.name for finding in state.findings}
     absent = tuple(name for name in _ABSENT if name not in names)
@@ -291,7 +244,7 @@ def _aside(draft: _Draft, state: StudyState) -> tuple[str, list[tuple[str, int]]
     return draft.choose(draft.wording.asides).format(absent=_ABSENT[name]), [(OBSERVATION[name], 0)]
 
 
-def _say_normal(draft: _Draft, state: StudyState, rng: np.random.Generator, part: str, key: str, *negated: str) -> None:
+def _say_normal(draft: Draft, state: StudyState, rng: np.random.Generator, part: str, key: str, *negated: str) -> None:
     if key and rng.random() < MENTIONS_NORMAL[part]:
         draft.add(draft.choose(draft.wording.normal[key]), *((name, 0) for name in negated))
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from components.preprocess.phantom.files import write_atomically
 from components.preprocess.phantom.layouts import BY_NAME, LAYOUTS, ONE_STUDY_PER_PATIENT
 from components.preprocess.phantom.patients import Population, sample_patients
-from components.preprocess.phantom.state import GENERATOR
+from components.preprocess.phantom.state import GENERATOR, Language
 from components.preprocess.phantom.storage import MASK_SCALE
 from components.preprocess.phantom.study import build_study
 from components.preprocess.phantom.truth import truth_record
@@ -47,11 +47,12 @@ class Settings:
     population: Population
     longitudinal: bool
     position_spread: float = 0.0
+    language: Language = "usual"
 
     def recorded(self) -> dict[str, Any]:
-        """As the marker holds it. A spread of 0 is left out: data sets made before it was an option stay theirs."""
-        values = asdict(self)
-        return values if self.position_spread else {k: v for k, v in values.items() if k != "position_spread"}
+        """As the marker holds it, without the options at their defaults: data sets made before them stay valid."""
+        defaults = {"position_spread": 0.0, "language": "usual"}
+        return {key: value for key, value in asdict(self).items() if value != defaults.get(key)}
 
 
 def make_phantom(
@@ -66,6 +67,7 @@ def make_phantom(
     population: Population = "chexpert",
     longitudinal: bool = True,
     position_spread: float = 0.0,
+    language: Language = "usual",
 ) -> None:
     """Write the data set below `out`; return at once when it is there already.
 
@@ -74,6 +76,8 @@ def make_phantom(
     findings that come together as in patients, and the lateral views, odd reports and large matrices of real archives;
     "independent" has none of these. longitudinal: False gives one study per patient, which is all that Open-i has.
     position_spread: 0 to 1, how far the body moves on the film beyond the usual; for judging evidence maps.
+    language: whose words; "paraphrased" and "held_out" are two reserves of words that no usual report contains, the
+    first to improve text tools with, the second to test them. Findings and pictures do not depend on it.
     Raises ConfigError for impossible settings, DataError when `out` holds something else.
     """
     settings = Settings(
@@ -86,6 +90,7 @@ def make_phantom(
         population=population,
         longitudinal=longitudinal and layout not in ONE_STUDY_PER_PATIENT,
         position_spread=position_spread,
+        language=language,
     )
     _check(settings)
     if _is_complete(out, settings.recorded()):
@@ -114,6 +119,9 @@ def _check(settings: Settings) -> None:
         raise ConfigError(f"{patients} phantom patients cannot fill three splits; use at least {len(SPLITS)}")
     if len(splits) != len(SPLITS) or min(splits) <= 0 or abs(sum(splits) - 1) > 1e-6:
         raise ConfigError(f"phantom splits are {splits}; use three positive shares that sum to 1")
+    if settings.language not in get_args(Language):
+        known = ", ".join(get_args(Language))
+        raise ConfigError(f"there is no phantom language {settings.language!r}; use one of {known}")
     if not 0 <= settings.position_spread <= 1:
         raise ConfigError(f"phantom position_spread is {settings.position_spread}; use 0 to 1")
     if size < 64 or size % MASK_SCALE:
@@ -184,7 +192,7 @@ def _write_one(out: Path, settings: Settings, job: tuple[int, str]) -> None:
     parts = []
     for state in states:
         varied = settings.population == "chexpert"
-        state = replace(state, position_spread=settings.position_spread)
+        state = replace(state, position_spread=settings.position_spread, language=settings.language)
         study = build_study(state, number=index + 1, split=split, size=settings.size, varied=varied)
         rows = BY_NAME[settings.layout].write_study(out, study)
         parts.append({"truth": truth_record(study, rows["images"], out), "rows": rows})

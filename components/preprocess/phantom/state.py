@@ -72,5 +72,5 @@ class StudyState:
     resolved: tuple[Finding, ...] = ()  # present in the study before, gone now
     style: int = 0  # which radiologist writes
     has_prior: bool = False
-    position_spread: float = field(default=0.0, repr=False)  # how much more than usual the body moves on the film; 1 is a lot
+    position_spread: float = field(default=0.0, repr=False)  # how much more than usual the body moves; 1 is a lot
     language: Language = field(default="usual", repr=False)  # how it is said; what is said does not depend on it
