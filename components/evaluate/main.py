@@ -44,7 +44,7 @@ def run(
     check_request(checkpoints, accept)
     store = store or ObjectStore.from_env()
     served = find_served(store, models_uri, checkpoints["full"])
-    source = {"dataset_uri": dataset_uri, "checkpoints": checkpoints, "git_commit": git_commit()}
+    source = {"dataset_uri": dataset_uri, "checkpoints": checkpoints, "accept": accept, "git_commit": git_commit()}
     if (found := _finished(store, out_uri, source, served)) is not None:
         return found
     manifest = read_manifest(store, dataset_uri)

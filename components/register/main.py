@@ -61,6 +61,7 @@ def run(
         for file in (checkpoint.MANIFEST, checkpoint.WEIGHTS):
             store.get_file(join_uri(checkpoint_uri, file), folder / file)
         trained = checkpoint.read_manifest(folder)
+        check_data(dataset_uri, dataset, trained, judged)
         sha256 = sha256_json([sha256_file(folder / checkpoint.WEIGHTS), trained.frozen, dataset.digest])
         version = f"{RELEASE}-{sha256[:8]}"
         models_uri = join_uri(out_prefix, "models", NAME)
@@ -68,7 +69,7 @@ def run(
         if store.exists(join_uri(uri, checkpoint.MANIFEST)):
             log.info("registered=%s state=unchanged", uri)
             return uri
-        check_compared(store, models_uri, judged.evaluation)
+        check_compared(store, models_uri, judged)
         generator = load(folder)
         save_file(statistics(generator, read_studies(store, dataset_uri)), folder / IN_DISTRIBUTION)
         manifest = {
@@ -91,13 +92,29 @@ def run(
     return uri
 
 
-def check_compared(store: ObjectStore, models_uri: str, evaluation: dict[str, Any]) -> None:
+def check_data(
+    dataset_uri: str, dataset: DatasetManifest, trained: checkpoint.CheckpointManifest, judged: Judged
+) -> None:
+    """A version says what it was trained on and how it did on the test patients of the same: so it must be the same."""
+    digests = {
+        "the checkpoint was trained on": trained.dataset_digest,
+        "the evaluation is of": judged.about.protocol.dataset_digest,
+    }
+    for what, digest in digests.items():
+        if digest != dataset.digest:
+            raise ManifestError(
+                f"{dataset_uri} is data set {dataset.digest[:12]}, {what} {digest[:12] or 'an unknown one'}; use the"
+                " same for all three"
+            )
+
+
+def check_compared(store: ObjectStore, models_uri: str, judged: Judged) -> None:
     """Refuse an evaluation that knows nothing of the version now served: the gate would let a worse model through."""
-    pointer = read_pointer(store, models_uri)
-    if pointer is not None and pointer.model_uri != evaluation["serving"]["model_uri"]:
+    pointer, against = read_pointer(store, models_uri), judged.about.serving
+    if pointer is not None and pointer.model_uri != against.model_uri:
         raise ManifestError(
-            f"{pointer.model_uri} is served now, the evaluation was compared with"
-            f" {evaluation['serving']['version'] or 'no version'}; run evaluate again with --models-uri {models_uri}"
+            f"{pointer.model_uri} is served now, the evaluation was compared with {against.version or 'no version'};"
+            f" run evaluate again with --models-uri {models_uri}"
         )
 
 
@@ -119,7 +136,7 @@ def provenance(checkpoint_uri: str, dataset: DatasetManifest, judged: Judged) ->
         "equalize": dataset.config.get("equalize", "none"),
         "checkpoint_uri": checkpoint_uri,
         "dataset_digest": dataset.digest,
-        "references_sha256": judged.evaluation["protocol"]["references_sha256"],
+        "references_sha256": judged.about.protocol.references_sha256,
         "predictions_sha256": sha256_bytes(judged.drafts),
         "git_commit": git_commit(),
         "libraries": library_versions(),

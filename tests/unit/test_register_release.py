@@ -213,6 +213,8 @@ def test_other_test_studies_are_not_compared_and_the_manifest_says_which_rule_ho
     evaluation = line.judge("two", GOOD, other)
     assert "full_vs_serving" not in evaluation["controls"]
     serving = line.register("two", dataset_uri=other)["gate"]["serving"]
+    with pytest.raises(ManifestError, match=r"the checkpoint was trained on .*the same for all three"):
+        line.register("two")  # with the first data set
     assert not serving["compared"]
     assert "other test studies" in serving["why_not"] and "floors and controls alone decide" in serving["why_not"]
 
@@ -233,6 +235,24 @@ def test_an_evaluation_of_another_checkpoint_or_with_changed_drafts_is_refused(l
     line.store.put_bytes(join_uri(run, "evaluation", "predictions.jsonl"), b"")
     with pytest.raises(ManifestError, match=r"predictions\.jsonl is not what"):
         line.register("one")
+
+
+@pytest.mark.parametrize(
+    "content, why",
+    [
+        (b"{}", r"evaluation\.json: protocol: Field required; run evaluate again"),
+        (b"[", r"evaluation\.json: the file: Invalid JSON"),
+    ],
+)
+def test_an_evaluation_that_is_none_is_one_line(line: Line, content: bytes, why: str) -> None:
+    folder = join_uri(line.prefix, "runs", "one", "evaluation")
+    with pytest.raises(ManifestError, match="is not an evaluation"):
+        line.register("one")
+    for name in ("evaluation.json", "predictions.jsonl"):
+        line.store.put_bytes(join_uri(folder, name), content)
+    with pytest.raises(ManifestError, match=why) as raised:
+        line.register("one")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_version_whose_drafts_were_changed_is_no_measure(line: Line) -> None:
