@@ -7,7 +7,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict
 
-from components.key_phrases.refine.lexicon import WORDS
+from components.key_phrases.refine.reading import token_of
 from components.key_phrases.verbalise import STATES
 from model.records import KeyPhrase, Polarity
 
@@ -51,4 +51,4 @@ def finding_of(phrase: KeyPhrase) -> Finding:
 
 
 def _is_place(word: str) -> bool:
-    return WORDS.get(word, ("word", ""))[0] in ("anatomy", "side") or word == "and"
+    return token_of(word)[0] in ("anatomy", "side") or word == "and"

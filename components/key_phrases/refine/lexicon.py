@@ -127,6 +127,7 @@ ANATOMIES = _entries(
     esophagus esophageal
     silhouette
     contour
+    size
     """,
 )
 SIDES = _entries("side", "right\nleft\nbilateral bilaterally both\nunilateral")

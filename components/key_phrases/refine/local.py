@@ -36,6 +36,8 @@ class LocalModel:
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, str | None]]:
         """See Model. A question that is longer than the model's context is refused."""
+        if not questions:  # the tokenizer does not take an empty list
+            return
         longest = getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
         prompts = [
             self._tokenizer.apply_chat_template(q.messages, add_generation_prompt=True, tokenize=False)
@@ -47,11 +49,11 @@ class LocalModel:
         fitting.sort(key=lambda i: (sizes[i], i))  # the longest last, padding the least
         for at in range(0, len(fitting), self.batch_size):
             batch = fitting[at : at + self.batch_size]
-            limit = max(questions[i].max_tokens for i in batch)
-            yield from zip(batch, self._generate([prompts[i] for i in batch], limit), strict=True)
+            limits = [questions[i].max_tokens for i in batch]
+            yield from zip(batch, self._generate([prompts[i] for i in batch], limits), strict=True)
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[str], limit: int) -> list[str]:
+    def _generate(self, prompts: list[str], limits: list[int]) -> list[str]:
         inputs = self._tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt").to(self.device)
         try:
             output = self._model.generate(
@@ -59,10 +61,12 @@ class LocalModel:
                 attention_mask=inputs["attention_mask"],
                 do_sample=False,
                 num_beams=1,
-                max_new_tokens=limit,
+                max_new_tokens=max(limits),
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         except torch.OutOfMemoryError as error:
             raise PlatformError(f"a batch of {len(prompts)} does not fit into the GPU; use smaller batches") from error
         new = output[:, inputs["input_ids"].shape[1] :]
-        return self._tokenizer.batch_decode(new, skip_special_tokens=True)
+        # Each to its own limit: an answer must not depend on what else is in the batch.
+        cut = [row[:limit] for row, limit in zip(new, limits, strict=True)]
+        return self._tokenizer.batch_decode(cut, skip_special_tokens=True)

@@ -55,11 +55,12 @@ def stated_end(phrase: str) -> int:
 def _tokens(text: str) -> list[Token]:
     for pattern, replacement in REWRITES:
         text = pattern.sub(replacement, text.strip())
-    tokens = [_token(word) for word in _TOKEN.findall(text.replace("-", " "))]
+    tokens = [token_of(word) for word in _TOKEN.findall(text.replace("-", " "))]
     return _one_word_for_enlarged_heart(tokens)
 
 
-def _token(word: str) -> Token:
+def token_of(word: str) -> Token:
+    """What a lower-case word is, and the word that stands for it and its synonyms."""
     if word == ",":
         return "neutral", word
     if word[0].isdigit() or any(character.isdigit() for character in word):
