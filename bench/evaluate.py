@@ -6,11 +6,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -66,23 +67,20 @@ def run(repeats: int) -> Result:
     load = os.getloadavg()[0]
     corpus = make_corpus(PAIRS)
     draws = draw(corpus.patients)
-    with _cores(CORES), tempfile.TemporaryDirectory(prefix="s2d-bench-") as folder:
+    with (
+        _cores(CORES),
+        tempfile.TemporaryDirectory(prefix="s2d-bench-") as folder,
+        tqdm(desc="bench evaluate", total=3 * (repeats + 1) + 1, unit="run") as bar,
+    ):
         whole, *gates = _gates(corpus, draws, Path(folder))
+        bar.update()
         splits: list[dict[str, float]] = []
-
-        def plain() -> int:
-            splits.append(_plainly(corpus, draws[:LOOPED]).seconds)
-            return 1
-
-        def command() -> int:
-            _command(corpus, Path(folder))
-            return 1
-
-        def ours() -> int:
-            score(corpus)
-            return 1
-
-        times = interleave({"plain": plain, "ours": ours, "command": command}, repeats)
+        ways: dict[str, Callable[[], object]] = {
+            "plain": lambda: splits.append(_plainly(corpus, draws[:LOOPED]).seconds),
+            "ours": lambda: score(corpus),
+            "command": lambda: _command(corpus, Path(folder)),
+        }
+        times = interleave({name: _one_run(way, bar) for name, way in ways.items()}, repeats)
     slow = tuple(1000 * scaled(split) for split in splits[1:])  # the first round does not count
     rows = (
         Row("figures and intervals, in one process", BASELINE, slow, times["ours"], None, gates[0], _split(corpus)),
@@ -100,6 +98,15 @@ def run(repeats: int) -> Result:
         f" scaled from {LOOPED} as in the rounds: {np.median(slow) / 1000:.1f} s"
     )
     return Result("evaluate", rows, about, (remark,))
+
+
+def _one_run(way: Callable[[], object], bar: "tqdm[NoReturn]") -> Callable[[], int]:
+    def run_once() -> int:
+        way()
+        bar.update()
+        return 1
+
+    return run_once
 
 
 def make_corpus(count: int, seed: int = 0) -> Corpus:
@@ -173,9 +180,7 @@ def _command(corpus: Corpus, folder: Path) -> Estimates:
 
 def _gates(corpus: Corpus, draws: np.ndarray, folder: Path) -> tuple[Plain, Gate, Gate]:
     """All resamples of the plain way, once in full, against both of ours."""
-    with tqdm(desc="bench evaluate: the plain way in full", total=1, unit="pass") as bar:
-        whole = _plainly(corpus, draws)
-        bar.update()
+    whole = _plainly(corpus, draws)
     return whole, same_figures(whole, score(corpus)), same_figures(whole, _command(corpus, folder))
 
 

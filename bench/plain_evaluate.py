@@ -10,14 +10,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pycocoevalcap.bleu.bleu_scorer import BleuScorer
-from pycocoevalcap.cider.cider import Cider
-from pycocoevalcap.rouge.rouge import Rouge
+import numpy as np
+from tqdm import tqdm
 
 from components.evaluate.clinical import LABEL_SETS
 from components.evaluate.profiles import clean_pairs
 from components.shared.labeler import label
+from model.errors import ConfigError
 from model.records import OBSERVATIONS
+
+try:
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+except ModuleNotFoundError as error:
+    raise ConfigError("the plain way needs pycocoevalcap; install requirements-dev.txt") from error
 
 Figures = dict[str, float]
 Triple = tuple[float, float, float]  # precision, recall, F1
@@ -42,10 +49,8 @@ class Plain:
     seconds: dict[str, float]
 
 
-def score(
-    references: Sequence[str], hypotheses: Sequence[str], patients: Sequence[str], draws: Sequence[Sequence[int]]
-) -> Plain:
-    """draws: per resample how often each patient was drawn, patients in sorted order."""
+def score(references: Sequence[str], hypotheses: Sequence[str], patients: Sequence[str], draws: np.ndarray) -> Plain:
+    """draws: (resamples, patients) how often each patient was drawn, patients in sorted order."""
     ends = {"start": time.perf_counter()}
     pairs = [(str(r), str(h)) for r, h in clean_pairs("rg4", references, hypotheses)]
     bleu = BleuScorer(n=4)
@@ -71,7 +76,7 @@ def score(
     of_patient: dict[str, list[int]] = {patient: [] for patient in sorted(set(patients))}
     for i, patient in enumerate(patients):
         of_patient[patient].append(i)
-    for times in draws:
+    for times in tqdm(draws, "the plain way", unit="resample", leave=False):
         drawn = [i for patient, n in zip(of_patient, times, strict=True) for i in of_patient[patient] * int(n)]
         resamples.append(_figures(bleu, studies, drawn))
     ends["resamples"] = time.perf_counter()
