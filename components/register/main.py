@@ -66,10 +66,10 @@ def run(
         version = f"{RELEASE}-{sha256[:8]}"
         models_uri = join_uri(out_prefix, "models", NAME)
         uri = join_uri(models_uri, version)
+        check_compared(store, models_uri, uri, judged)
         if store.exists(join_uri(uri, checkpoint.MANIFEST)):
             log.info("registered=%s state=unchanged", uri)
             return uri
-        check_compared(store, models_uri, judged)
         generator = load(folder)
         save_file(statistics(generator, read_studies(store, dataset_uri)), folder / IN_DISTRIBUTION)
         manifest = {
@@ -83,13 +83,18 @@ def run(
             "gate": {"mode": release_gate, **decision.as_json()},
             "checkpoint": trained.model_dump(mode="json"),
         }
-        (folder / "predictions.jsonl").write_bytes(judged.drafts)
-        (folder / "evaluation.json").write_text(json.dumps(judged.evaluation, indent=1))
-        (folder / "model_card.md").write_text(model_card(manifest, judged.evaluation))
-        (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest, indent=1))
+        write_beside_weights(folder, manifest, judged)
         store.put_tree(uri, folder)
     log.info("registered=%s %s", uri, summary(decision))
     return uri
+
+
+def write_beside_weights(folder: Path, manifest: dict[str, Any], judged: Judged) -> None:
+    """What a version's folder holds for people and for the next comparison."""
+    (folder / "predictions.jsonl").write_bytes(judged.drafts)
+    (folder / "evaluation.json").write_text(json.dumps(judged.evaluation, indent=1))
+    (folder / "model_card.md").write_text(model_card(manifest, judged.evaluation))
+    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
 def check_data(
@@ -108,10 +113,10 @@ def check_data(
             )
 
 
-def check_compared(store: ObjectStore, models_uri: str, judged: Judged) -> None:
+def check_compared(store: ObjectStore, models_uri: str, uri: str, judged: Judged) -> None:
     """Refuse an evaluation that knows nothing of the version now served: the gate would let a worse model through."""
     pointer, against = read_pointer(store, models_uri), judged.about.serving
-    if pointer is not None and pointer.model_uri != against.model_uri:
+    if pointer is not None and pointer.model_uri not in (uri, against.model_uri):
         raise ManifestError(
             f"{pointer.model_uri} is served now, the evaluation was compared with {against.version or 'no version'};"
             f" run evaluate again with --models-uri {models_uri}"

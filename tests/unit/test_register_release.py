@@ -201,6 +201,7 @@ def test_an_equal_and_a_better_model_pass_with_the_comparison_in_manifest_and_ca
 def test_an_evaluation_is_made_again_when_another_version_serves(line: Line) -> None:
     first = line.release("one", GOOD)
     assert line.judge("two", GOOD)["serving"]["version"] == first["version"]
+    line.register("two")  # and never deployed
     third = line.release("three", TRUTH)
     with pytest.raises(ManifestError, match=f"compared with {first['version']}; run evaluate again"):
         line.register("two")
