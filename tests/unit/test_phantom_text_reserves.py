@@ -69,7 +69,7 @@ def test_every_status_is_frequent_enough_to_count(reports: dict[Language, list[P
 def test_no_sentence_of_a_reserve_is_in_a_usual_report_or_in_the_other_reserve(
     reports: dict[Language, list[PhantomReport]],
 ) -> None:
-    said = {
+    said: dict[str, set[str]] = {
         language: {r.findings[a:b].lower() for r in written for a, b in split_sentences(r.findings)}
         for language, written in reports.items()
     }

@@ -6,7 +6,7 @@ import pytest
 
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
-from components.shared.labeler import label, mentions
+from components.shared.labeler import label, mentions, sided_mentions, split_sentences
 from model.records import OBSERVATIONS
 
 CARDIO, EC, LESION, OPACITY, EDEMA = (
@@ -127,11 +127,51 @@ def test_an_empty_text_is_not_a_normal_report() -> None:
 
 def test_mentions_point_into_the_text_and_name_their_rule() -> None:
     text = "FINDINGS:\nSmall left\neffusion.  No Pneumothorax."
-    found = [(text[m.start : m.end], m.status, m.rule) for m in mentions(text)]
-    assert found == [("effusion", 1, "positive"), ("Pneumothorax", 0, "neg.no")]
+    found = [(text[m.start : m.end], m.status, m.rule, m.trigger) for m in mentions(text)]
+    assert found == [("effusion", 1, "positive", None), ("Pneumothorax", 0, "neg.no", (32, 34))]
 
 
-REPORTS = [" ".join(text for text, _ in group) for group in (GOLDEN[:5], SCOPES[:8], ORGANS[4:9], TRAPS)]
+@pytest.mark.parametrize(
+    "text, words, trigger",
+    [
+        ("\u0130\u0130: No  focal\u00a0edema.", "edema", "No"),  # two capitals that are longer in lower case
+        ("1.5 cm nodule is not\nexcluded.", "nodule", "not\nexcluded"),
+        ("Lungs clear.\n\nThe HEART is mildly Enlarged.", "The HEART", "Enlarged"),
+        ("The cardiac silhouette is UNCHANGED.", "cardiac silhouette", "UNCHANGED"),
+        ("Edema cannot be excluded; heart size is normal.", "Edema", "cannot be excluded"),
+        ("The effusion has cleared.", "effusion", "cleared"),
+    ],
+)
+def test_spans_of_words_and_triggers_are_those_of_the_text_as_given(text: str, words: str, trigger: str) -> None:
+    mention = mentions(text)[0]
+    assert text[mention.start : mention.end] == words
+    assert mention.trigger and text[slice(*mention.trigger)] == trigger
+
+
+def test_sided_mentions_are_the_mentions_with_sides() -> None:
+    text = "Small RIGHT effusion and left\nbasal atelectasis.  No pneumothorax. The heart is enlarged on the left."
+    found = [(text[m.start : m.end], m.status, sorted(m.sides)) for m in sided_mentions(text)]
+    assert found == [
+        ("effusion", 1, ["right"]),
+        ("atelectasis", 1, ["left"]),
+        ("pneumothorax", 0, []),
+        ("The heart", 1, []),
+    ]
+    assert [(m.start, m.end) for m in sided_mentions(text)] == [(m.start, m.end) for m in mentions(text)]
+
+
+def test_a_positive_child_makes_its_parent_positive_only_when_asked() -> None:
+    text = "Cardiomegaly. Possible nodule. Mild edema, no consolidation."
+    plain, full = label(text), label(text, hierarchy="propagate")
+    assert plain[EC] is None and plain[OPACITY] is None
+    assert {k: v for k, v in full.items() if v != plain[k]} == {EC: 1, OPACITY: 1}
+    assert label("Possible nodule. No edema.", hierarchy="propagate")[OPACITY] is None
+
+
+REPORTS = [
+    *(" ".join(text for text, _ in group) for group in (GOLDEN[:5], SCOPES[:8], ORGANS[4:9], TRAPS)),
+    *(write_report(study).findings for studies in sample_patients(12, seed=6) for study in studies),
+]
 
 
 @pytest.mark.parametrize("report", [r for r in REPORTS if "pneumothora" not in r.lower()])
@@ -142,7 +182,7 @@ def test_a_denied_finding_changes_exactly_its_own_label(report: str) -> None:
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_order_and_repetition_of_sentences_do_not_matter(report: str) -> None:
-    sentences = [s.strip() + "." for s in report.split(". ") if s.strip()]
+    sentences = [report[a:b] + "." for a, b in split_sentences(report)]
     shuffled = random.Random(0).sample(sentences, len(sentences))
     assert label(" ".join(shuffled)) == label(report)
     assert label(" ".join([*sentences, *sentences[:2]])) == label(report)

@@ -1,11 +1,12 @@
 """Sentences that are easy to read and hard to label, under the observations they get; all else is blank.
 
-Rows are grouped by what makes them hard. ORIGINAL lists where the published labeler's rules answer otherwise.
+Rows are grouped by what makes them hard. ORIGINAL lists what fidelity "original" answers where that is not the same.
 """
 
 import pytest
 
 from components.shared.labeler import label
+from components.shared.labeler.rules import Fidelity
 
 SHORT = {
     "NORMAL": "No Finding",
@@ -164,13 +165,18 @@ CASES = {
         ("Pleural scarring at the left apex.", "PLEURAL1"),
     ],
 }
-# What the rules as published give where ours differ. Word boundaries, and organs that are only named.
+# Families inside of words, organs that are only named, a heart that is enlarged and stable. The last three are no
+# difference, though a search without word boundaries could make them one.
 ORIGINAL = [
+    ("The heart size is noted.", "HEART1"),
+    ("Stable enlargement of the cardiac silhouette.", "HEART-1"),
+    ("The aortic contour is smooth.", "EC1"),
     ("The heart size cannot be assessed.", "HEART1"),
     ("The images support this reading.", "DEVICE1 NORMAL1"),
     ("Widespread clumping of markings.", "LESION1"),
     ("The trachea is midline.", "NORMAL1"),
     ("Massive right effusion.", "EFF1"),
+    ("Unchanged moderate cardiomegaly.", "HEART1"),
 ]
 
 
@@ -183,8 +189,8 @@ def _read(expected: str) -> dict[str, int]:
     return found
 
 
-def _said(text: str, **options: str) -> dict[str, int]:
-    return {name: value for name, value in label(text, **options).items() if value is not None}
+def _said(text: str, fidelity: Fidelity = "improved") -> dict[str, int]:
+    return {name: value for name, value in label(text, fidelity=fidelity).items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,7 @@ def test_hard_cases(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text, expected", ORIGINAL)
 def test_where_the_original_answers_otherwise(text: str, expected: str) -> None:
-    assert _said(text, fidelity="original") == _read(expected)
+    assert _said(text, "original") == _read(expected)
 
 
 def test_the_table_is_long_enough_to_mean_something() -> None:
