@@ -51,8 +51,9 @@ def bertscore(references: list[str], hypotheses: list[str]) -> Scores:
     base = transformers.PreTrainedTokenizerBase
     if not hasattr(base, "build_inputs_with_special_tokens"):  # gone in transformers 5; asked for by an empty text
         base.build_inputs_with_special_tokens = lambda self, ids: [self.cls_token_id, *ids, self.sep_token_id]
-    settings = {"num_layers": 5, "lang": "en", "rescale_with_baseline": True, "idf": True, "idf_sents": references}
-    scorer = BERTScorer(model_type="distilroberta-base", **settings)
+    scorer = BERTScorer("distilroberta-base", num_layers=5, lang="en", rescale_with_baseline=True, idf=True)
+    scorer._tokenizer.model_max_length = 512  # without it in the model's files the tokenizer has a limit of 1e30
+    scorer.compute_idf(references)
     values = [row.tolist() for row in scorer.score(hypotheses, references)]
     name = f"bertscore[distilroberta-base,layer5,idf,rescaled@{version('bert-score')}]"
     return {f"{name}.{part}": row for part, row in zip(("p", "r", "f1"), values, strict=True)}
@@ -122,17 +123,17 @@ def missing(name: str) -> str:
 
 def score(name: str, pairs: Sequence[dict[str, str]]) -> list[dict[str, object]]:
     """The lines of the answer."""
-    package = METRICS[name].package
+    metric = METRICS[name]
     if line := missing(name):
         return [{"missing": line}]
     try:
-        scores = METRICS[name].compute([pair["ref"] for pair in pairs], [pair["hyp"] for pair in pairs])
+        scores = metric.compute([pair["ref"] for pair in pairs], [pair["hyp"] for pair in pairs])
+        rows = [{key: float(values[at]) for key, values in scores.items()} for at in range(len(pairs))]
     except Exception as error:  # the border to foreign code: whatever breaks behind it is one line here
         why = " ".join(str(error).split())[:300]
-        return [{"missing": f"{name} has no numbers: {package} failed with {type(error).__name__}: {why}"}]
-    rows = [{key: float(values[at]) for key, values in scores.items()} for at in range(len(pairs))]
+        return [{"missing": f"{name} has no numbers: {metric.package} failed with {type(error).__name__}: {why}"}]
     answers = [{"id": pair["id"], "scores": row} for pair, row in zip(pairs, rows, strict=True)]
-    return [{"package": f"{package}@{version(package)}"}, *answers]
+    return [{"package": f"{metric.package}@{version(metric.package)}"}, *answers]
 
 
 def main() -> None:
