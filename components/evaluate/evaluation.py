@@ -79,7 +79,14 @@ def evaluate(data: Data, texts: dict[str, list[str]], drafts: Sequence[Draft]) -
         "per_label": scores.per_label(truth, guess, sums["full"], patients, seed=SEED),
         "status_confusion": {"statuses": clinical.STATUSES, "counts": clinical.status_confusion(truth, guess)},
         "evidence": grounding.judge(data.test, drafts, data.train, seed=SEED),
-        "guards": guard_metrics(references, texts["full"], [study.findings for study in data.train])
+        "guards": guard_metrics(
+            references,
+            texts["full"],
+            [study.findings for study in data.train],
+            has_prior=[False]
+            * len(references),  # the image alone is the input: who speaks of an earlier one invents it
+            indications=[study.indication or "" for study in data.test],
+        )
         | as_without_image(texts),
         "best_constant": texts["best_constant"][0],
         "synthetic": any(study.synthetic for study in data.test),
