@@ -32,21 +32,15 @@ def radgraph_estimates(
     patients = references.patients
     values, draws = (_mean(s) for s in (statistics.total(own), statistics.bootstrap(own, patients, seed=seed)))
     out: dict[str, Any] = {
-        "metrics": {key: statistics.estimate(values[0, i], draws[:, i]) for i, key in enumerate(keys)}
+        "by": radgraph_f1.name(checkpoint),
+        "metrics": {key: statistics.estimate(values[0, i], draws[:, i]) for i, key in enumerate(keys)},
     }
     if others:
         theirs = sums(others)
         differences = statistics.paired_differences(_mean, own, theirs, patients, seed=seed)
         p_values = dict(zip(keys, statistics.randomisation_ps(_mean, own, theirs, patients, seed=seed), strict=True))
-        corrected = statistics.holm(p_values)
-        out["comparison"] = {
-            key: {
-                "difference": d["value"],
-                "low": d["low"],
-                "high": d["high"],
-                "p": p_values[key],
-                "p_holm": corrected[key],
-            }
+        out["differences"] = {
+            key: {"difference": d["value"], "low": d["low"], "high": d["high"], "p": p_values[key]}
             for key, d in zip(keys, differences, strict=True)
         }
     return out

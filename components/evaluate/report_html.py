@@ -12,7 +12,15 @@ from components.evaluate.page.bars import observation_bars
 from components.evaluate.page.case import case_html, cases_section
 from components.evaluate.page.document import document, paragraph, table
 from components.evaluate.page.pictures import figure, overlay
-from components.evaluate.table import COLUMNS, cell, control_line, evidence_line, guard_line, protocol_text
+from components.evaluate.table import (
+    COLUMNS,
+    WITH_INTERVAL,
+    cell,
+    control_line,
+    evidence_line,
+    guard_line,
+    protocol_text,
+)
 from components.shared.labeler import label, sided_mentions
 from model.generation import Draft, DraftSentence
 from model.radiograph import decode_png
@@ -70,7 +78,10 @@ def _says_finding(sentence: DraftSentence) -> bool:
 
 
 def _rows(evaluation: dict[str, Any]) -> list[list[str]]:
-    rows = [[row["label"], *(cell(row[key]) for key in COLUMNS)] for row in evaluation["rows"]]
+    rows = [
+        [row["label"], *(cell(row[key], interval=key in WITH_INTERVAL) for key in COLUMNS)]
+        for row in evaluation["rows"]
+    ]
     return [["report by", *COLUMNS.values()], *rows]
 
 

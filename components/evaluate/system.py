@@ -98,7 +98,10 @@ def evaluate_system(
             out["comparison"] = _compare(other, own, theirs, patients, seed, labelled.family)
             bar.update()
         if settings.radgraph:
-            out["radgraph"] = extras.radgraph_estimates(settings.radgraph, references, system.files, others, seed=seed)
+            graphs = extras.radgraph_estimates(settings.radgraph, references, system.files, others, seed=seed)
+            if other:
+                _add_differences(out["comparison"]["differences"], graphs.pop("differences"))
+            out["radgraph"] = graphs
             bar.update()
         if settings.heavy:
             out["heavy"] = extras.heavy_estimates(settings.heavy, references, first, seed=seed)
@@ -154,10 +157,16 @@ def _compare(
     }
 
 
+def _add_differences(table: dict[str, dict[str, float]], more: dict[str, dict[str, float]]) -> None:
+    """Add rows to a table of differences; Holm's correction is over all that stand in it."""
+    table |= more
+    corrected = statistics.holm({key: row["p"] for key, row in table.items()})
+    for key, row in table.items():
+        row["p_holm"] = corrected[key]
+
+
 def _guards(references: Texts, reports: Texts, train: Texts | None) -> dict[str, float | int]:
-    found = guard_metrics(references.texts, reports.texts, train.texts if train else [], reports.priors)
-    # nothing is copied from reports that nobody gave: say nothing rather than 0
-    return found if train else {name: value for name, value in found.items() if not name.startswith("train_")}
+    return guard_metrics(references.texts, reports.texts, train.texts if train else [], reports.priors)
 
 
 def _protocol(

@@ -41,9 +41,9 @@ def format_system(evaluation: dict[str, Any]) -> str:
     if "comparison" in evaluation:
         parts.append(_section(comparison_title(evaluation), comparison_rows(evaluation)))
     if "radgraph" in evaluation:
-        parts.append(_section("RadGraph", radgraph_rows(evaluation)))
+        parts.append(_section(f"Graphs by {evaluation['radgraph']['by']}", radgraph_rows(evaluation)))
     if "heavy" in evaluation:
-        parts.append(_section("Metrics of large models", heavy_rows(evaluation)))
+        parts.append(_section("Metrics of large models", heavy_rows(evaluation), heavy_lines(evaluation)))
     return "\n\n".join(parts)
 
 
@@ -152,9 +152,8 @@ def comparison_title(evaluation: dict[str, Any]) -> str:
 
 
 def comparison_rows(evaluation: dict[str, Any]) -> list[list[str]]:
-    differences = evaluation["comparison"]["differences"] | evaluation.get("radgraph", {}).get("comparison", {})
     rows = [["metric", "difference", "95 % interval", "p", "p (Holm)"]]
-    for key, d in differences.items():
+    for key, d in evaluation["comparison"]["differences"].items():
         interval = f"[{d['low']:+.3f}, {d['high']:+.3f}]"
         rows.append([key, f"{d['difference']:+.3f}", interval, f"{d['p']:.4f}", f"{d['p_holm']:.4f}"])
     return rows
@@ -165,14 +164,15 @@ def radgraph_rows(evaluation: dict[str, Any]) -> list[list[str]]:
 
 
 def heavy_rows(evaluation: dict[str, Any]) -> list[list[str]]:
-    """One row per number, or per metric that could not be had, with what is missing."""
-    rows = [["metric", "value", "by"]]
-    for name, found in evaluation["heavy"].items():
-        if "missing" in found:
-            rows.append([name, "not computed", found["missing"]])
-        else:
-            rows += [[key, cell(value), found["package"]] for key, value in found["metrics"].items()]
-    return rows
+    """One row per number of the metrics that could be had; titles alone when none could."""
+    found = [metric for metric in evaluation["heavy"].values() if "missing" not in metric]
+    rows = [[key, cell(value), metric["package"]] for metric in found for key, value in metric["metrics"].items()]
+    return [["key", "value", "by"], *rows]
+
+
+def heavy_lines(evaluation: dict[str, Any]) -> list[str]:
+    """What is missing for those that could not."""
+    return [f"Not computed: {metric['missing']}." for metric in evaluation["heavy"].values() if "missing" in metric]
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:

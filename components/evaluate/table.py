@@ -16,6 +16,8 @@ COLUMNS = {
     "rouge_l": "ROUGE-L",
 }
 
+WITH_INTERVAL = (HEADLINE, "rule_micro_f1_13_u1")
+
 
 def format_table(evaluation: dict[str, Any]) -> str:
     """The evaluation as Markdown: protocol, rows, verdicts on the controls, evidence, guards."""
@@ -47,7 +49,7 @@ def rows_table(evaluation: dict[str, Any]) -> str:
     """One Markdown row per arm."""
     lines = ["| report by | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
     for row in evaluation["rows"]:
-        cells = [cell(row[key], interval=key == HEADLINE or key == "rule_micro_f1_13_u1") for key in COLUMNS]
+        cells = [cell(row[key], interval=key in WITH_INTERVAL) for key in COLUMNS]
         lines.append(f"| {row['label']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

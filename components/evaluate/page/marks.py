@@ -38,7 +38,7 @@ def compare_texts(reference: str, generated: str) -> tuple[list[Mark], list[Mark
 def marked(text: str, marks: Sequence[Mark]) -> str:
     """The text as HTML. Errors carry their kind and observation in words, not by colour alone."""
     parts, at = [], 0
-    for start, end, kind, names in _placed(marks):
+    for start, end, kind, names in _placed(text, marks):
         label = f"{kind}: {names}"
         words = html.escape(text[start:end])
         small = "" if kind == "found" else f"<small>{html.escape(label)}</small>"
@@ -83,13 +83,21 @@ def _mark(mention: SidedMention, kind: str) -> Mark:
     return Mark(mention.start, mention.end, kind, mention.observation)
 
 
-def _placed(marks: Sequence[Mark]) -> list[tuple[int, int, str, str]]:
-    """In the order of the text and without overlap: the worse kind wins, equal words share a mark."""
-    chosen: list[tuple[int, int, str, list[str]]] = []
+def _placed(text: str, marks: Sequence[Mark]) -> list[Mark]:
+    """In the order of the text and without overlap: the worse kind wins, and what says the same shares a mark."""
+    chosen: list[Mark] = []
     for mark in sorted(marks, key=lambda m: (KINDS.index(m.kind), m.start, m.start - m.end)):
-        same = next((c for c in chosen if c[:3] == mark[:3]), None)
-        if same:
-            same[3].append(mark.observation)
-        elif all(mark.end <= c[0] or c[1] <= mark.start for c in chosen):
-            chosen.append((mark.start, mark.end, mark.kind, [mark.observation]))
-    return [(a, b, kind, ", ".join(dict.fromkeys(names))) for a, b, kind, names in sorted(chosen)]
+        same = next((i for i, c in enumerate(chosen) if c[:3] == mark[:3]), None)
+        if same is not None:
+            names = dict.fromkeys([*chosen[same].observation.split(", "), mark.observation])
+            chosen[same] = chosen[same]._replace(observation=", ".join(names))
+        elif all(mark.end <= c.start or c.end <= mark.start for c in chosen):
+            chosen.append(mark)
+    joined: list[Mark] = []
+    for mark in sorted(chosen):
+        last = joined[-1] if joined else None
+        if last and last[2:] == mark[2:] and not text[last.end : mark.start].strip():  # "endotracheal" "tube"
+            joined[-1] = last._replace(end=mark.end)
+        else:
+            joined.append(mark)
+    return joined

@@ -66,9 +66,10 @@ def _optional(evaluation: dict[str, Any]) -> list[str]:
     if "comparison" in evaluation:
         parts.append(_section(tables.comparison_title(evaluation), table(tables.comparison_rows(evaluation))))
     if "radgraph" in evaluation:
-        parts.append(_section("RadGraph", table(tables.radgraph_rows(evaluation))))
+        parts.append(_section(f"Graphs by {evaluation['radgraph']['by']}", table(tables.radgraph_rows(evaluation))))
     if "heavy" in evaluation:
         parts.append(_section("Metrics of large models", table(tables.heavy_rows(evaluation))))
+        parts += [paragraph(line) for line in tables.heavy_lines(evaluation)]
     return parts
 
 
