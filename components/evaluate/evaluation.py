@@ -83,8 +83,8 @@ def evaluate(data: Data, texts: dict[str, list[str]], drafts: Sequence[Draft]) -
             references,
             texts["full"],
             [study.findings for study in data.train],
-            has_prior=[False]
-            * len(references),  # the image alone is the input: who speaks of an earlier one invents it
+            # The image alone is the input: who speaks of an earlier study invents it.
+            has_prior=[False] * len(references),
             indications=[study.indication or "" for study in data.test],
         )
         | as_without_image(texts),
