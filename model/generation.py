@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from model import checkpoint
 from model.curriculum import PAG, Stage, stage_named
 from model.decoder import IGNORED, Decoder
-from model.grounding import Span, evidence_maps, sentences, token_probabilities
+from model.grounding import Span, evidence_maps, log_probabilities, sentences
 from model.s2d_align import Batch, S2DAlign
 
 IN_DISTRIBUTION = "in_distribution.safetensors"
@@ -20,7 +20,8 @@ IN_DISTRIBUTION = "in_distribution.safetensors"
 
 @dataclass(frozen=True)
 class DraftSentence:
-    """One generated sentence. `confidence`: geometric mean of its tokens' probabilities. `grid`: (g, g), sums to 1."""
+    """One generated sentence. `confidence`: geometric mean of its tokens' probabilities. `grid`: (g, g), sums to 1,
+    or all zero when nothing in the image speaks for the sentence."""
 
     text: str
     confidence: float
@@ -91,7 +92,7 @@ class ReportGenerator:
     ) -> None:
         """`stage`: the last that was trained; a fusion that it learned stays in place."""
         model.decoder.merge_lora()
-        self.model = model.eval()
+        self.model = model.eval().requires_grad_(False)
         self.stage = stage
         self.manifest = manifest
         self.statistics = statistics
@@ -141,8 +142,8 @@ class ReportGenerator:
             [torch.tensor(row or [IGNORED]) for row in ids], batch_first=True, padding_value=IGNORED
         ).to(slots.device)
         spans = [sentences(model.decoder.tokenizer, row) for row in ids]
-        probabilities = token_probabilities(model, slots, labels).clamp(min=1e-9).log()
-        maps = evidence_maps(model, patches, slots, labels, spans) if evidence else None
+        probabilities = log_probabilities(model, slots, labels)
+        maps = evidence_maps(model, patches, labels, spans, self.stage) if evidence else None
         embeddings = patches.mean(dim=1).cpu().numpy()
         distances = self.distances(embeddings)
         return [

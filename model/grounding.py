@@ -1,9 +1,12 @@
-"""Evidence maps: which patches a sentence rests on, through the memory.
+"""Evidence maps: which patches speak for a sentence, by the language model's own account of its likelihood.
 
-E(s, p) = sum over slots j of A_llm(s, j) * A_sma(j, p): the language model's attention from the sentence's tokens to
-the slots, times the slots' attention to the patches (for another connector: its `slot_attention`). Attention is not
-explanation. Whether these maps say anything about the patient is judged in evaluation, against another patient's map
-and the class-prior mask, and the verdict travels with every map.
+E(s, p) are integrated gradients (Sundararajan, Taly, Yan 2017) of the sentence's log-probability, from an image whose
+patches all have this image's mean feature to the image itself: what each patch adds to the sentence. What speaks
+against it is cut off, and the rest smoothed by about a patch. The image is the only input.
+
+Attention to the memory's slots times the slots' attention to the patches, the usual map, is kept beside it for the
+comparison in bench/grounding.py, where it loses. Whether these maps say anything about the patient is judged in
+evaluation, against another patient's map and the class-prior mask, and the verdict travels with every map.
 """
 
 import re
@@ -11,10 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from model.curriculum import Stage
 from model.decoder import IGNORED
-from model.s2d_align import S2DAlign
+from model.s2d_align import Batch, S2DAlign
+
+MAP = "integrated_gradients@1"  # how a map is made, named beside every figure about maps
+STEPS = 4  # of the integral, by midpoints
+SMOOTHING = 0.7  # sigma in patches
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,59 @@ def sentences(tokenizer: object, ids: Sequence[int]) -> list[Span]:
     return spans
 
 
-@torch.no_grad()
-def token_probabilities(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tensor:
-    """Probability of every token of (B, T) `labels` given the (B, M, H) context -> (B, T); padding gives 1."""
+def log_probabilities(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tensor:
+    """Log-probability of every token of (B, T) `labels` given the (B, M, H) context -> (B, T); padding gives 0."""
     logits, _ = model.decoder.report_logits(slots, labels)
     chosen = logits.float().log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return chosen.exp().masked_fill(labels == IGNORED, 1.0)
+    return chosen.masked_fill(labels == IGNORED, 0.0)
+
+
+def evidence_maps(
+    model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Sequence[Span]], stage: Stage
+) -> list[Tensor]:
+    """One (sentences, g, g) tensor per report of (B, N, D) patches and (B, T) tokens.
+
+    A map sums to 1 over the square image; it is zero where nothing in the image speaks for the sentence.
+    """
+    grid, maps = model.preset.vision.grid, []
+    for row, report in enumerate(spans):
+        length = max((span.stop for span in report), default=0)
+        if length == 0:
+            maps.append(torch.zeros(0, grid, grid))
+            continue
+        given = integrated_gradients(model, patches[row], labels[row, :length], report, stage)
+        spread = F.conv2d(given.clamp(min=0).unflatten(-1, (grid, grid))[:, None], _kernel(given), padding="same")[:, 0]
+        maps.append(spread / spread.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12))
+    return maps
+
+
+def integrated_gradients(
+    model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage, *, steps: int = STEPS
+) -> Tensor:
+    """What each of the (N, D) patches adds to every sentence's log-probability -> (S, N), in nats.
+
+    With many steps a row sums to l(s | image) - l(s | an image of its mean patch alone).
+    """
+    patches = patches.float()
+    nothing = patches.mean(dim=0, keepdim=True)
+    shares = (torch.arange(steps, device=patches.device) + 0.5) / steps
+    found = []
+    with torch.enable_grad():
+        path = (nothing + shares[:, None, None] * (patches - nothing)).detach().requires_grad_()
+        slots = model.image_context(Batch(reports=(), patches=path), stage)
+        scores = log_probabilities(model, slots, labels.expand(steps, -1))
+        for i, span in enumerate(spans):
+            score = scores[:, span.start : span.stop].sum()
+            (gradient,) = torch.autograd.grad(score, path, retain_graph=i < len(spans) - 1)
+            found.append((gradient.mean(dim=0) * (patches - nothing)).sum(dim=-1))
+    return torch.stack(found)
+
+
+def _kernel(like: Tensor) -> Tensor:
+    """(1, 1, 5, 5) Gaussian."""
+    line = torch.exp(-0.5 * (torch.arange(-2, 3, device=like.device, dtype=like.dtype) / SMOOTHING) ** 2)
+    kernel = torch.outer(line, line)
+    return (kernel / kernel.sum())[None, None]
 
 
 @torch.no_grad()
@@ -70,10 +126,10 @@ def slot_attention(model: S2DAlign, slots: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evidence_maps(
-    model: S2DAlign, patches: Tensor, slots: Tensor, labels: Tensor, spans: list[list[Span]]
+def attention_maps(
+    model: S2DAlign, patches: Tensor, slots: Tensor, labels: Tensor, spans: Sequence[Sequence[Span]]
 ) -> list[Tensor]:
-    """One (sentences, g, g) tensor per report; every map sums to 1 over the square image."""
+    """The usual map: sum over slots j of A_llm(s, j) * A_sma(j, p). One (sentences, g, g) tensor per report."""
     reading = model.adapter("vision").slot_attention(model.memory_bank, patches)  # (B, M, N)
     attention = slot_attention(model, slots, labels)  # (B, T, M)
     grid = model.preset.vision.grid

@@ -2,10 +2,14 @@
 
 Lungs and hearts are always in the same place, so a map that never looked at the image can score high. A sentence's map
 therefore has to beat the map of the same finding on another patient's image, and the mean training mask of that finding
-and side. Only when it beats both, on pointing and on pixel AUC with paired intervals over patients above zero, are the
-maps "validated"; otherwise they are shown as "not validated".
+and side (chance_maps.py has the other baselines). Only when it beats both, on pointing and on pixel AUC with intervals
+over patients that do not overlap, are the maps "validated"; otherwise they are shown as "not validated".
+
+Averages are over claims of a finding, then over findings, so that frequent findings in fixed places do not decide.
+The headline is metric(model) - metric(class_side_prior), paired by patient; where it is negative it is printed so.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -13,55 +17,75 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluate import statistics
-from components.evaluate.maps import METRICS, RESOLUTION, map_metrics, normalised, read_mask, upsample
+from components.evaluate import chance_maps, statistics
+from components.evaluate.chance_maps import ChanceMaps, Kind, kind_of
+from components.evaluate.maps import ALL_METRICS, RESOLUTION, map_metrics, read_mask, upsample
 from components.evaluate.statistics import Sums
 from components.shared.labeler import sided_mentions
 from model.generation import Draft
+from model.grounding import MAP
 from model.records import Region, Study
 
-MAPS = ("model", "other_patient", "class_prior", "uniform")
-MUST_BEAT = ("other_patient", "class_prior")
+MAPS = ("model", "other_patient", *chance_maps.NAMES)
+MUST_BEAT = ("other_patient", "class_side_prior")
 DECIDING = ("pointing", "auc")
+FEWEST_CLAIMS = 5  # a finding with fewer is listed, but does not enter the averages
 # A faint consolidation is written as an opacity.
 REGIONS_OF = {"Lung Opacity": ("Lung Opacity", "Consolidation")}
 
-Kind = tuple[str, str]  # observation of the region(s), side(s)
+Scores = dict[str, dict[str, float]]  # map -> metric -> value, of one claim
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A generated positive finding that a mask of its study bears out."""
+    """A generated positive finding that masks of its study bear out."""
 
     patient_id: str
     kind: Kind
     values: np.ndarray  # the sentence's map at RESOLUTION
-    mask: np.ndarray
+    masks: tuple[np.ndarray, ...]  # one per region
 
 
 def judge(test: Sequence[Study], drafts: Sequence[Draft], train: Sequence[Study], *, seed: int) -> dict[str, Any]:
     """Compare the maps of all borne-out claims with their controls."""
-    priors = class_priors(train)
+    chance = ChanceMaps.of(train)
     claims = [c for study, draft in zip(test, drafts, strict=True) for c in claims_of(study, draft)]
     others = other_patient(claims, seed=seed)
-    pairs = [(c, o) for c, o in zip(claims, others, strict=True) if o is not None and c.kind in priors]
-    about = {"resolution": RESOLUTION, "claims": len(pairs), "claims_without_control": len(claims) - len(pairs)}
-    if len({claim.patient_id for claim, _ in pairs}) < 2:
+    pairs = [(c, o) for c, o in zip(claims, others, strict=True) if o is not None and c.kind in chance]
+    counts = Counter(claim.kind[0] for claim, _ in pairs)
+    findings = sorted(name for name, count in counts.items() if count >= FEWEST_CLAIMS)
+    about = {
+        "map": MAP,
+        "resolution": RESOLUTION,
+        "claims": len(pairs),
+        "claims_without_control": len(claims) - len(pairs),
+        "findings": findings,
+    }
+    patients = [claim.patient_id for claim, _ in pairs if claim.kind[0] in findings]
+    if len(set(patients)) < 2:
         return {**about, "status": "not validated", "reason": "too few true findings with a mask to judge the maps"}
-    rows = [compare(claim, other, priors[claim.kind]) for claim, other in pairs]
-    patients = [claim.patient_id for claim, _ in pairs]
-    differences = {name: _differences(rows, name, patients, seed) for name in MAPS[1:]}
-    lost = [f"{m} against {name}" for name in MUST_BEAT for m in DECIDING if differences[name][m]["low"] <= 0]
+    rows = [compare(claim, other, chance) for claim, other in pairs]
+    sums = {name: _sums(pairs, rows, name, findings) for name in MAPS}
+    estimates = {name: _estimates(sums[name], patients, seed) for name in MAPS}
+    lost = not_beaten(estimates)
     return {
         **about,
         "patients": len(set(patients)),
         "status": "not validated" if lost else "validated",
         "reason": f"not better in {', '.join(lost)}" if lost else "better than both controls in pointing and AUC",
-        "maps": {name: {m: _estimate(rows, name, m, patients, seed) for m in METRICS} for name in MAPS},
-        "differences": differences,
+        "maps": estimates,
+        "differences": {name: _differences(sums, name, patients, seed) for name in MAPS[1:]},
         "per_observation": _per_observation(pairs, rows),
         "correlation_within_report": correlation_within_reports(drafts),
     }
+
+
+def not_beaten(estimates: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Where the model's interval does not lie above the control's, in words."""
+    model = estimates["model"]
+    return [
+        f"{m} against {name}" for name in MUST_BEAT for m in DECIDING if model[m]["low"] <= estimates[name][m]["high"]
+    ]
 
 
 def claims_of(study: Study, draft: Draft) -> list[Claim]:
@@ -71,10 +95,8 @@ def claims_of(study: Study, draft: Draft) -> list[Claim]:
         for mention in sided_mentions(sentence.text):
             regions = matching(study.regions, mention.observation, mention.sides)
             if mention.status == 1 and regions and sentence.grid is not None:
-                masks = [read_mask(region.mask_png) for region in regions if region.mask_png]
-                found.append(
-                    Claim(study.patient_id, kind_of(regions), upsample(sentence.grid), np.logical_or.reduce(masks))
-                )
+                masks = tuple(read_mask(region.mask_png) for region in regions if region.mask_png)
+                found.append(Claim(study.patient_id, kind_of(regions), upsample(sentence.grid), masks))
     return found
 
 
@@ -88,30 +110,6 @@ def matching(regions: Sequence[Region], observation: str, sides: frozenset[str])
     return chosen if sides <= reached else []
 
 
-def kind_of(regions: Sequence[Region]) -> Kind:
-    """What the controls are looked up by."""
-    return regions[0].observation, "+".join(sorted({r.side for r in regions}))
-
-
-def class_priors(train: Sequence[Study]) -> dict[Kind, np.ndarray]:
-    """Mean training mask of every observation and side; several sides of one observation are joined per study."""
-    sums: dict[Kind, np.ndarray] = {}
-    for study in train:
-        masks: dict[Kind, np.ndarray] = {}
-        for region in study.regions:
-            if region.mask_png:
-                key = kind_of([region])
-                masks[key] = masks.get(key, False) | read_mask(region.mask_png)
-        for key, mask in masks.items():
-            sums[key] = sums.get(key, 0) + mask.astype(float)
-    priors = {key: normalised(values) for key, values in sums.items()}
-    for observation in {name for name, _ in priors}:
-        if (observation, "right") in priors and (observation, "left") in priors:
-            both = priors[observation, "right"] + priors[observation, "left"]
-            priors[observation, "left+right"] = normalised(both)
-    return priors
-
-
 def other_patient(claims: Sequence[Claim], *, seed: int) -> list[np.ndarray | None]:
     """For every claim a map of the same finding and side (else the same finding) from another patient's draft."""
     pick = Random(seed)
@@ -123,11 +121,10 @@ def other_patient(claims: Sequence[Claim], *, seed: int) -> list[np.ndarray | No
     return chosen
 
 
-def compare(claim: Claim, other: np.ndarray, prior: np.ndarray) -> dict[str, dict[str, float]]:
-    """Metrics of the claim's map and of its controls against the claim's mask."""
-    uniform = np.full(claim.mask.shape, 1 / claim.mask.size)
-    maps = dict(zip(MAPS, (claim.values, other, prior, uniform), strict=True))
-    return {name: map_metrics(values, claim.mask) for name, values in maps.items()}
+def compare(claim: Claim, other: np.ndarray, chance: ChanceMaps) -> Scores:
+    """Metrics of the claim's map and of its controls against the claim's masks."""
+    maps = {"model": claim.values, "other_patient": other, **chance.maps(claim.kind)}
+    return {name: map_metrics(maps[name], claim.masks) for name in MAPS}
 
 
 def correlation_within_reports(drafts: Sequence[Draft]) -> float | None:
@@ -141,38 +138,41 @@ def correlation_within_reports(drafts: Sequence[Draft]) -> float | None:
     return round(float(np.mean(means)), 4) if means else None
 
 
-def _sums(rows: Sequence[dict[str, dict[str, float]]], name: str, metric: str) -> Sums:
-    return {"v": np.array([[row[name][metric], 1.0] for row in rows])}
+def _sums(
+    pairs: Sequence[tuple[Claim, np.ndarray]], rows: Sequence[Scores], name: str, findings: Sequence[str]
+) -> Sums:
+    """Per claim of the findings (C): its values in its finding's row (C, F, M), and a one there (C, F)."""
+    chosen = [
+        (findings.index(c.kind[0]), row[name]) for (c, _), row in zip(pairs, rows, strict=True) if c.kind[0] in findings
+    ]
+    values, ones = np.zeros((len(chosen), len(findings), len(ALL_METRICS))), np.zeros((len(chosen), len(findings)))
+    for i, (finding, scores) in enumerate(chosen):
+        values[i, finding], ones[i, finding] = [scores[m] for m in ALL_METRICS], 1
+    return {"values": values, "ones": ones}
 
 
 def _mean(sums: Sums) -> np.ndarray:
-    mean: np.ndarray = sums["v"][:, 0] / np.maximum(sums["v"][:, 1], 1)
-    return mean
+    """Mean over claims of each finding, then over the findings that a draw has -> (draws, M)."""
+    there = sums["ones"] > 0
+    means = sums["values"] / np.maximum(sums["ones"], 1)[..., None]
+    out: np.ndarray = means.sum(axis=1) / np.maximum(there.sum(axis=1), 1)[:, None]
+    return out
 
 
-def _estimate(
-    rows: Sequence[dict[str, dict[str, float]]], name: str, metric: str, patients: Sequence[str], seed: int
-) -> dict[str, float]:
-    sums = _sums(rows, name, metric)
-    draws = _mean(statistics.bootstrap(sums, patients, seed=seed))
-    return statistics.estimate(_mean(statistics.total(sums))[0], draws)
+def _estimates(sums: Sums, patients: Sequence[str], seed: int) -> dict[str, dict[str, float]]:
+    values, draws = _mean(statistics.total(sums))[0], _mean(statistics.bootstrap(sums, patients, seed=seed))
+    return {m: statistics.estimate(values[i], draws[:, i]) for i, m in enumerate(ALL_METRICS)}
 
 
-def _differences(
-    rows: Sequence[dict[str, dict[str, float]]], name: str, patients: Sequence[str], seed: int
-) -> dict[str, dict[str, float]]:
-    return {
-        m: statistics.paired_difference(_mean, _sums(rows, "model", m), _sums(rows, name, m), patients, seed=seed)
-        for m in METRICS
-    }
+def _differences(sums: dict[str, Sums], name: str, patients: Sequence[str], seed: int) -> dict[str, dict[str, float]]:
+    found = statistics.paired_differences(_mean, sums["model"], sums[name], patients, seed=seed)
+    return dict(zip(ALL_METRICS, found, strict=True))
 
 
-def _per_observation(
-    pairs: Sequence[tuple[Claim, np.ndarray]], rows: Sequence[dict[str, dict[str, float]]]
-) -> dict[str, Any]:
+def _per_observation(pairs: Sequence[tuple[Claim, np.ndarray]], rows: Sequence[Scores]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for observation in sorted({claim.kind[0] for claim, _ in pairs}):
         own = [row for (claim, _), row in zip(pairs, rows, strict=True) if claim.kind[0] == observation]
-        means = {name: {m: round(float(np.mean([r[name][m] for r in own])), 4) for m in METRICS} for name in MAPS}
+        means = {name: {m: round(float(np.mean([r[name][m] for r in own])), 4) for m in ALL_METRICS} for name in MAPS}
         table[observation] = {"claims": len(own), **means}
     return table

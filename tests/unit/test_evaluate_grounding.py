@@ -7,8 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.evaluate.grounding import claims_of, class_priors, correlation_within_reports, judge, matching
-from components.evaluate.maps import RESOLUTION, map_metrics, peak, pixel_auc, read_mask, upsample
+from components.evaluate.chance_maps import ChanceMaps
+from components.evaluate.grounding import claims_of, correlation_within_reports, judge, matching
+from components.evaluate.maps import (
+    RESOLUTION,
+    cnr,
+    cnr_absolute,
+    contrast,
+    map_metrics,
+    miou,
+    peak,
+    pixel_auc,
+    read_mask,
+    upsample,
+)
 from model.generation import Draft, DraftSentence
 from model.records import Region, Study
 
@@ -60,10 +72,57 @@ def test_auc_by_counting_pairs() -> None:
 def test_a_map_that_is_the_mask_and_one_that_is_uniform() -> None:
     mask = np.zeros((RESOLUTION, RESOLUTION), dtype=bool)
     mask[:7, :8] = True
-    assert map_metrics(mask / mask.sum(), mask) == pytest.approx({"pointing": 1, "auc": 1, "mass_ratio": 56})
-    uniform = map_metrics(np.ones(mask.shape), mask)
-    assert uniform == pytest.approx({"pointing": 0, "auc": 0.5, "mass_ratio": 1})
+    # the mask itself varies neither inside nor outside: without noise the CNR is not defined and counts 0
+    exact = {"pointing": 1, "pointing_tolerant": 1, "auc": 1, "cnr": 0, "cnr_absolute": 0, "miou": 1, "mass_ratio": 56}
+    assert map_metrics(mask / mask.sum(), [mask]) == pytest.approx(exact)
+    uniform = map_metrics(np.ones(mask.shape), [mask])
+    blind = {"pointing": 0, "pointing_tolerant": 0, "auc": 0.5, "cnr": 0, "cnr_absolute": 0, "miou": 0, "mass_ratio": 1}
+    assert uniform == pytest.approx(blind)
     assert peak(np.ones((5, 5))) == (2, 2)
+
+
+def test_contrast_to_noise_is_signed_and_the_printed_form_is_not() -> None:
+    assert contrast(0.8, 0.01, 0.2, 0.03) == pytest.approx(3.0)
+    assert contrast(0.2, 0.03, 0.8, 0.01) == pytest.approx(-3.0)
+    mask = np.zeros((RESOLUTION, RESOLUTION), dtype=bool)
+    mask[10:20, 10:20] = True
+    pick = np.random.default_rng(0)
+    inside, outside = pick.normal(0.8, 0.1, mask.shape), pick.normal(0.2, np.sqrt(0.03), mask.shape)
+    right, wrong = np.where(mask, inside, outside), np.where(mask, outside, inside)
+    assert cnr(right, mask) == pytest.approx(3.0, abs=0.15)
+    assert cnr(wrong, mask) == pytest.approx(-3.0, abs=0.3)
+    assert cnr_absolute(wrong, [mask]) == pytest.approx(-cnr(wrong, mask))
+
+
+def test_a_later_box_does_not_count_what_an_earlier_one_covers() -> None:
+    values = np.random.default_rng(0).random((RESOLUTION, RESOLUTION))
+    left, right = np.zeros((2, RESOLUTION, RESOLUTION), dtype=bool)
+    left[10:30, 10:30], right[20:40, 20:40] = True, True
+    rest = ~left
+    alone = contrast(
+        values[right & rest].mean(),
+        values[right & rest].var(),
+        values[~right & rest].mean(),
+        values[~right & rest].var(),
+    )
+    assert cnr_absolute(values, [left, right]) == pytest.approx((abs(cnr(values, left)) + abs(alone)) / 2)
+
+
+def test_overlap_by_counting_cells() -> None:
+    values, mask = np.zeros((10, 10)), np.zeros((10, 10), dtype=bool)
+    mask[0, :4] = True
+    values[0, :2], values[0, 2:8] = 1.0, 0.25  # above .1 and .2: eight cells; above .3, .4 and .5: two
+    assert miou(values, mask) == pytest.approx((4 / 8 + 4 / 8 + 2 / 4 + 2 / 4 + 2 / 4) / 5)
+
+
+def test_the_tolerance_of_the_pointing_game_is_15_pixels_of_224() -> None:
+    mask = np.zeros((RESOLUTION, RESOLUTION), dtype=bool)
+    mask[20, 20] = True
+    for away, hit in ((3, 1.0), (4, 0.0)):  # 15 px of 224 are 3.75 cells of 56
+        values = np.zeros(mask.shape)
+        values[20, 20 + away] = 1
+        found = map_metrics(values, [mask])
+        assert (found["pointing"], found["pointing_tolerant"]) == (0.0, hit)
 
 
 def test_a_bright_patch_comes_back_where_it_was() -> None:
@@ -108,10 +167,18 @@ def test_both_sides_are_matched_by_both_regions() -> None:
 
 
 def test_the_prior_is_the_mean_of_the_training_masks() -> None:
-    prior = class_priors([study(1, "train", square(0, 0)), study(2, "train", square(0, 2))])
-    values = prior["Pleural Effusion", "right"]
-    assert values.sum() == pytest.approx(1)
-    assert np.count_nonzero(values) == 2 * 8 * 8
+    train = [study(1, "train", square(0, 0)), study(2, "train", square(0, 2)), study(3, "train", square(9, 9), "left")]
+    maps = ChanceMaps.of(train).maps(("Pleural Effusion", "right"))
+    cells = {name: np.count_nonzero(maps[name]) for name in ("class_side_prior", "class_prior", "anatomy")}
+    assert cells == {"class_side_prior": 2 * 64, "class_prior": 3 * 64, "anatomy": 3 * 64}
+    assert all(values.sum() == pytest.approx(1) for values in maps.values())
+    assert peak(maps["centre"]) == (RESOLUTION // 2 - 1, RESOLUTION // 2 - 1)
+
+
+def test_the_prior_of_both_sides_has_both_equally() -> None:
+    train = [study(1, "train", square(0, 0)), study(2, "train", square(0, 0)), study(3, "train", square(9, 9), "left")]
+    both = ChanceMaps.of(train).maps(("Pleural Effusion", "left+right"))["class_side_prior"]
+    assert both[:8].sum() == pytest.approx(0.5)
 
 
 def sample(n: int, seed: int, look: Callable[[int, int], tuple[int, int]]) -> tuple[list[Study], list[Draft]]:
@@ -144,6 +211,23 @@ def test_maps_are_validated_only_when_they_follow_the_finding(
     verdict = judge(test, drafts, train, seed=0)
     assert verdict["status"] == status
     assert verdict["claims"] == 30
+    assert verdict["findings"] == ["Pleural Effusion"]
+    assert (verdict["differences"]["class_side_prior"]["auc"]["low"] > 0) == (status == "validated")
+    assert verdict["maps"]["uniform"]["auc"]["value"] == 0.5
+
+
+def test_a_frequent_finding_does_not_outvote_a_rare_one() -> None:
+    """30 maps hit, 6 of another finding miss: the average over findings is a half, not 30 of 36."""
+    test, drafts = sample(36, 3, lambda row, column: (row, column))
+    for i in range(30, 36):
+        grid = np.zeros((GRID, GRID))
+        grid[13, 13] = 1
+        mask = square(0, 0)
+        test[i] = test[i].model_copy(update={"regions": (region("Lung Lesion", "right", mask),)})
+        drafts[i] = draft("There is a nodule in the right lung.", grid)
+    verdict = judge(test, drafts, test, seed=0)
+    assert verdict["findings"] == ["Lung Lesion", "Pleural Effusion"]
+    assert verdict["maps"]["model"]["pointing"]["value"] == pytest.approx(0.5)
 
 
 def test_without_true_findings_there_is_no_verdict_to_win() -> None:

@@ -11,7 +11,14 @@ import torch
 from model.config import Connector
 from model.curriculum import PAG, stage_named
 from model.generation import ReportGenerator, fit_in_distribution, generate_ids, mahalanobis
-from model.grounding import sentences, slot_attention, token_probabilities
+from model.grounding import (
+    Span,
+    evidence_maps,
+    integrated_gradients,
+    log_probabilities,
+    sentences,
+    slot_attention,
+)
 from model.s2d_align import Batch, S2DAlign
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 224, 224)).astype(np.uint8)
@@ -88,7 +95,7 @@ def test_sentences_are_cut_at_full_stops(text: str, expected: list[str]) -> None
     + ["tiny,assumed.fusion=sequence", "tiny,assumed.fusion=sequence,assumed.missing=absent"],
 )
 def test_evidence_is_a_distribution_over_the_image(new_model: Callable[..., S2DAlign], preset: str) -> None:
-    drafts = ReportGenerator(new_model(preset), {}, None, PAG[2]).draft(IMAGES, evidence=True)
+    drafts = ReportGenerator(new_model(preset), {}, None, PAG[2]).draft(IMAGES[:1], evidence=True)
     maps = [s.grid for draft in drafts for s in draft.sentences]
     assert maps
     for grid in maps:
@@ -143,7 +150,48 @@ def test_token_probabilities_match_a_softmax(new_model: Callable[..., S2DAlign])
     with torch.no_grad():
         logits, _ = model.decoder.report_logits(slots, labels)
     expected = logits.softmax(-1)[0, [0, 1], [5, 6]]
-    assert token_probabilities(model, slots, labels)[0].tolist() == pytest.approx([*expected.tolist(), 1.0], abs=1e-6)
+    given = log_probabilities(model, slots, labels).detach().exp()
+    assert given[0].tolist() == pytest.approx([*expected.tolist(), 1.0], abs=1e-6)
+
+
+REPORT = [Span("One.", 0, 3), Span("Two.", 3, 5)]
+TOKENS = torch.tensor([5, 6, 7, 8, 9])
+
+
+def test_gradients_sum_to_what_the_image_adds_to_each_sentence(new_model: Callable[..., S2DAlign]) -> None:
+    model, patches = new_model().eval(), torch.randn(196, 128, generator=torch.manual_seed(0))
+    given = integrated_gradients(model, patches, TOKENS, REPORT, PAG[0], steps=24).sum(dim=1)
+
+    def score(image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            slots = model.image_context(Batch(reports=(), patches=image[None]), PAG[0])
+            each = log_probabilities(model, slots, TOKENS[None])[0]
+        return torch.stack([each[s.start : s.stop].sum() for s in REPORT])
+
+    added = score(patches) - score(patches.mean(dim=0, keepdim=True).expand(196, -1))
+    assert added.abs().min() > 1e-3
+    assert torch.allclose(given, added, rtol=0.02, atol=1e-4)
+
+
+def test_the_one_patch_that_differs_gets_the_evidence_where_it_is(new_model: Callable[..., S2DAlign]) -> None:
+    model, patches = new_model().eval(), torch.ones(196, 128)
+    patches[3 * 14 + 10] = torch.randn(128, generator=torch.manual_seed(0)) * 5
+    given = integrated_gradients(model, patches, TOKENS, REPORT, PAG[0]).abs()
+    assert given.argmax(dim=1).tolist() == [3 * 14 + 10] * 2
+
+
+def test_evidence_reads_no_text_and_a_blind_model_has_none(
+    new_model: Callable[..., S2DAlign], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_model()
+    monkeypatch.setattr(model, "text", None)  # a call would fail
+    seen = torch.randn(1, 196, 128, generator=torch.manual_seed(0))
+    spans = [REPORT]
+    (maps,) = evidence_maps(model.eval(), seen, TOKENS[None], spans, PAG[2])
+    assert maps.sum(dim=(1, 2)).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert not torch.allclose(maps[0], maps[1], atol=1e-4)
+    (nothing,) = evidence_maps(model, torch.zeros(1, 196, 128), TOKENS[None], spans, PAG[2])
+    assert nothing.abs().sum() == 0
 
 
 def test_images_far_from_training_are_beyond_the_limit() -> None:
