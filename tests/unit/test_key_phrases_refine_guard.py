@@ -9,6 +9,8 @@ import pytest
 
 from components.key_phrases.compose import compose
 from components.key_phrases.refine.guard import REASONS, refusal, tidy
+from components.key_phrases.refine.lexicon import WORDS
+from components.key_phrases.refine.reading import token_of
 from components.key_phrases.verbalise import verbalise
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
@@ -72,6 +74,7 @@ def test_other_words_for_the_same_pass(composed: str, written: str) -> None:
         ("possible pneumonia", "pneumonia", "negation"),
         ("possible pneumonia", "likely no pneumonia", "negation"),
         ("pneumonia", "probable pneumonia", "negation"),
+        ("possible pneumonia", "pneumonia unlikely", "negation"),
         ("right and left pleural effusion", "right and possible left pleural effusion", "negation"),
         ("small left pleural effusion", "small left pleural effusion and atelectasis", "observation"),
         ("nodule in the left lower lobe measuring 1.5 cm", "nodule in the left lower lobe measuring 1.5 mm", "number"),
@@ -198,6 +201,25 @@ def test_every_composed_phrase_passes_as_it_is_and_no_single_corruption_of_it_do
                 accepted.append((kind, phrase.text, corrupted))
     assert accepted == []
     assert tried.keys() >= {"side", "side dropped", "polarity", "observation", "anatomy", "severity", "change added"}
+
+
+def test_no_word_with_a_meaning_can_be_slipped_in_or_left_out() -> None:
+    draw = random.Random(9)
+    phrases = draw.sample(sorted((phantom_phrases() | drawn_phrases()).items()), 40)
+    vocabulary = [word for word, (category, _) in WORDS.items() if category != "neutral"]
+    tried = []
+    for text, _ in phrases:
+        words = text.split()
+        own = {token_of(word.rstrip(","))[1] for word in words}
+        for word in draw.sample(vocabulary, 60):
+            at = draw.randint(0, len(words))
+            if token_of(word)[1] not in own:  # "left left lung" says nothing else
+                tried.append((text, " ".join([*words[:at], word, *words[at:]])))
+        for at, word in enumerate(words):
+            if token_of(word.rstrip(","))[0] != "neutral" and len(words) > 1:
+                tried.append((text, " ".join([*words[:at], *words[at + 1 :]])))
+    assert len(tried) > 1000
+    assert [pair for pair in tried if verdict(*pair) is None] == []
 
 
 def test_rates_on_the_held_out_list_are_not_worse_than_when_they_were_measured() -> None:

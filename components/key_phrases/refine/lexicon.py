@@ -176,7 +176,7 @@ NEGATIONS = _entries("negation", "no without\nabsent\nnot\nnor neither none neve
 HEDGES = _entries(
     "hedge",
     "possible possibly probable probably likely questionable questionably suspected suspicion presumed maybe"
-    " may might could cannot unlikely equivocal",
+    " may might could equivocal",
 )
 NUMBERS = _entries(
     "number",

@@ -69,4 +69,4 @@ class LocalModel:
         new = output[:, inputs["input_ids"].shape[1] :]
         # Each to its own limit: an answer must not depend on what else is in the batch.
         cut = [row[:limit] for row, limit in zip(new, limits, strict=True)]
-        return self._tokenizer.batch_decode(cut, skip_special_tokens=True)
+        return [str(self._tokenizer.decode(row, skip_special_tokens=True)) for row in cut]

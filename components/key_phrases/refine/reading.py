@@ -22,7 +22,7 @@ class Reading:
 
     status: Polarity | None
     observations: Counter[str]
-    anatomies: frozenset[str]
+    anatomies: Counter[str]
     sides: frozenset[str]
     places: frozenset[tuple[frozenset[str], frozenset[str]]]  # sides with the anatomy they stand before
     severities: Counter[str]
@@ -38,7 +38,9 @@ def read(phrase: str) -> tuple[Reading, Reading | None]:
     link = LINK.search(phrase)
     if link is None:
         return _read(_tokens(phrase)), None
-    suggested = [token for token in _tokens(phrase[link.end() :]) if token != ("word", "or")]
+    suggested = _tokens(phrase[link.end() :])
+    alternatives = [index for index, token in enumerate(suggested) if token == ("word", "or")]
+    suggested = [token for index, token in enumerate(suggested) if index not in alternatives[1:]]  # "a or b or c"
     if stated_end(phrase) == len(phrase):
         return _read([("hedge", "possible"), *suggested]), None
     return _read(_tokens(phrase[: link.start()])), _read(suggested)
@@ -100,7 +102,7 @@ def _read(tokens: list[Token]) -> Reading:
     return Reading(
         status=_status(tokens),
         observations=Counter(of("observation")),
-        anatomies=frozenset(_PAIRED.get(word, word) if both else word for word in of("anatomy")),
+        anatomies=Counter(_PAIRED.get(word, word) if both else word for word in of("anatomy")),
         sides=sides,
         places=places,
         severities=Counter(of("severity")),
