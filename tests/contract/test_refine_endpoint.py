@@ -289,7 +289,7 @@ def test_the_key_goes_to_the_endpoint_and_nowhere_else(
     given = settings(api_key_env="OTHER_KEY")
     refined = refine(STUDIES, given)
     assert set(server.keys) == {"Bearer very-secret"}
-    server.behaviour = lambda _: (401, {}, b'{"error": "bad key"}')
+    server.behaviour = lambda _: (401, {}, b'{"error": {"message": "bad key\\nvery-secret"}}')
     with pytest.raises(ConfigError, match=r"key is refused.*bad key.*OTHER_KEY") as error:
         refine(STUDIES, settings(api_key_env="OTHER_KEY", seed=1))
     assert "\n" not in str(error.value)
@@ -314,6 +314,13 @@ def test_a_server_that_is_no_such_endpoint_is_said_in_one_line(
     with pytest.raises(ConfigError, match=line) as error:
         refine(STUDIES, settings())
     assert "\n" not in str(error.value)
+
+
+def test_an_error_that_repeats_the_question_is_not_passed_on(server: Server, settings: Make) -> None:
+    server.behaviour = lambda body: (422, {}, json.dumps({"detail": [{"msg": "too long", "input": body}]}).encode())
+    with pytest.raises(PlatformError, match="refuses every question") as error:
+        refine(STUDIES, settings())
+    assert "effusion" not in str(error.value)
 
 
 def test_one_refused_question_is_counted_but_all_refused_is_an_error(server: Server, settings: Make) -> None:

@@ -27,7 +27,7 @@ class Cache:
         self.path = path
         self._replies: dict[str, str] = {}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # answers repeat the words of reports
             self._file = path.open("ab+")
         except OSError as error:
             raise ConfigError(

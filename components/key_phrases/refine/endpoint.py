@@ -45,13 +45,14 @@ class Endpoint:
             httpx.URL(self._url)
         except httpx.InvalidURL as error:
             raise ConfigError(f"{settings.endpoint} is not an address ({error}); write http://HOST:PORT/v1") from error
+        self._key = os.environ.get(settings.api_key_env, "").strip()
         self._answered = self._reached = False
         self._refused = 0
         self._stop = threading.Event()
 
     def answers(self, questions: Sequence[Question]) -> Iterator[tuple[int, str | None]]:
         """See Model. Raises ConfigError and PlatformError; questions under way are then given up."""
-        key = os.environ.get(self.settings.api_key_env, "").strip()
+        key = self._key
         if not key.isascii() or not key.isprintable():
             raise ConfigError(f"{self.settings.api_key_env} holds characters that cannot be sent; set the key again")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -113,13 +114,13 @@ class Endpoint:
         if status in _ABOUT_THE_QUESTION:
             self._refused += 1
             if not self._answered and self._refused >= REFUSALS:
-                raise self._refused_all(_said(content))
-            logger.warning("endpoint refused a question: status %d %s", status, _said(content))
+                raise self._refused_all(_said(content, self._key))
+            logger.warning("endpoint refused a question: status %d %s", status, _said(content, self._key))
             return None
         if status != httpx.codes.OK:
             meaning = _MEANINGS.get(status, "not an endpoint for chat completions")
             raise ConfigError(
-                f"{self._url} answers {status} ({meaning}) {_said(content)}; check the endpoint, the model"
+                f"{self._url} answers {status} ({meaning}) {_said(content, self._key)}; check the endpoint, the model"
                 f" {self.settings.model!r} and the key in {self.settings.api_key_env}"
             )
         text = self._text(content)
@@ -158,7 +159,15 @@ def _seconds(retry_after: str) -> float:
     return float(retry_after) if retry_after.isdecimal() else 0.0
 
 
-def _said(content: bytes) -> str:
-    """The server's own words, on one line."""
-    words = " ".join(content[:300].decode(errors="replace").split())
-    return f"({words})" if words else ""
+def _said(content: bytes, key: str) -> str:
+    """The server's own message on one line, without the key. Nothing else of its answer: it may repeat the report."""
+    try:
+        answer = json.loads(content)
+        said = next(answer[name] for name in ("error", "message", "detail") if name in answer)
+        said = said["message"] if isinstance(said, dict) else said
+    except (ValueError, KeyError, TypeError, StopIteration, RecursionError):
+        return ""
+    if not isinstance(said, str):
+        return ""
+    said = said.replace(key, "***") if key else said
+    return f"({' '.join(said.split())[:300]})"
