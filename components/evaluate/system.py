@@ -5,13 +5,14 @@ controls, cases and single labels are those of the first file.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from components.evaluate import extras, profiles, scores, statistics
+from components.evaluate import extras, meteor, profiles, scores, statistics
 from components.evaluate.cases import choose_cases
 from components.evaluate.controls import compare_controls, constant_texts, control_sums
 from components.evaluate.guards import guard_metrics
@@ -41,6 +42,13 @@ class Settings:
     meteor: bool = False
     heavy: tuple[str, ...] = ()
     seed: int = SEED
+
+    def __post_init__(self) -> None:
+        profiles.get(self.profile)
+        if self.meteor and (reason := meteor.missing()):
+            raise ConfigError(reason)
+        if self.radgraph not in ("", extras.SHIPPED) and not Path(self.radgraph).is_dir():
+            raise ConfigError(f"there is no RadGraph checkpoint {self.radgraph}; name its folder, or {extras.SHIPPED}")
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,8 @@ def evaluate_system(
     others = other.files if other else []
     patients, seed = references.patients, settings.seed
     constants = constant_texts(settings.train.texts if settings.train else [])
-    with tqdm(
-        desc="evaluate", unit="step", total=4 + bool(other) + bool(settings.radgraph) + bool(settings.heavy)
-    ) as bar:
+    steps = 4 + bool(other) + bool(settings.radgraph) + bool(settings.heavy)
+    with tqdm(desc="evaluate", unit="step", total=steps) as bar:
         labelled = label_all(settings.labels, references, [*system.files, *others], list(constants.values()))
         bar.update()  # labels
         count = _counter(references, labelled, settings)
@@ -90,25 +97,37 @@ def evaluate_system(
         first, guess = system.files[0], labelled.guesses[0]
         out["per_label"] = scores.per_label(labelled.truth, guess, own[0], patients, seed=seed)
         bar.update()  # intervals
-        controls = control_sums(count, first, guess, constants, labelled.constants, seed=seed)
+        quick = _counter(references, labelled, replace(settings, meteor=False))  # minutes of Java for controls, no
+        controls = control_sums(quick, first, guess, constants, labelled.constants, seed=seed)
         out["baselines"] = compare_controls(own[0], controls, patients, seed=seed, family=labelled.family)
         out["guards"] = _guards(references, first, settings.train)
         bar.update()  # controls and guards
         if other:
             out["comparison"] = _compare(other, own, theirs, patients, seed, labelled.family)
             bar.update()
-        if settings.radgraph:
-            graphs = extras.radgraph_estimates(settings.radgraph, references, system.files, others, seed=seed)
-            if other:
-                _add_differences(out["comparison"]["differences"], graphs.pop("differences"))
-            out["radgraph"] = graphs
-            bar.update()
-        if settings.heavy:
-            out["heavy"] = extras.heavy_estimates(settings.heavy, references, first, seed=seed)
-            bar.update()
+        _add_extras(out, references, system, others, settings, bar)
     about = _protocol(references, system, settings, labelled, other=other, empty_references=empty_references)
     cases = choose_cases(own[0], references.ids, patients)
     return {"schema_version": SCHEMA_VERSION, "protocol": about, **out, "cases": cases}
+
+
+def _add_extras(
+    out: dict[str, Any],
+    references: Texts,
+    system: System,
+    others: Sequence[Texts],
+    settings: Settings,
+    bar: "tqdm[Any]",
+) -> None:
+    if settings.radgraph:
+        graphs = extras.radgraph_estimates(settings.radgraph, references, system.files, others, seed=settings.seed)
+        if others:
+            _add_differences(out["comparison"]["differences"], graphs.pop("differences"))
+        out["radgraph"] = graphs
+        bar.update()
+    if settings.heavy:
+        out["heavy"] = extras.heavy_estimates(settings.heavy, references, system.files[0], seed=settings.seed)
+        bar.update()
 
 
 def _counter(references: Texts, labelled: Labelled, settings: Settings) -> Count:
