@@ -91,7 +91,8 @@ class Sentence:
             after = self._segment_after(c)
             if _FINITE_VERB.search(after):
                 return False
-            if _NEW_CLAIM.match(after) and not (c.kind == "comma" and ends_in_or):
+            is_list = c.kind == "and" and cue.trigger.category == "uncertain"  # "there may be a and mild b"
+            if _NEW_CLAIM.match(after) and not is_list and not (c.kind == "comma" and ends_in_or):
                 return False
         return True
 
@@ -106,6 +107,8 @@ class Sentence:
             return True
         if cue.trigger.reach == "near":
             return all(c.kind == "or" for c in crossed)
+        if crossed[-1].kind == "and" and not self.text[crossed[-1].end : cue.start].strip():  # "a is x and normal"
+            return True
         # "a, b and c have resolved", but not "a, the b has resolved"
         if crossed[-1].kind == "comma":
             return False

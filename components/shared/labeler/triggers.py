@@ -49,7 +49,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         r"(?:not|not yet|partially|partly|incompletely|nearly|almost|largely|mostly) (?:completely |entirely |fully )?"
         + _GONE
         + r"|(?:near(?:ly)?[ -]complete|partial|incomplete) (?:resolution|clearing)(?: of)?"
-        r"|(?:no|without) (?:\w+ )?(?:resolution|clearing|removal)(?: of)?|not absent\b",
+        r"|(?:no|without) (?:\w+ )?(?:resolution|clearing|removal)(?: of)?|not absent\b"
+        rf"|not {_ADV}{_SEEN} (?:on|in|at) (?:the |any )?(?:prior|previous|earlier|preceding|last|comparison|old)",
     ),
     Trigger(
         "pre.not_excluded",
@@ -68,8 +69,15 @@ TRIGGERS: tuple[Trigger, ...] = (
     ),
     Trigger("pre.no_new", "pre_uncertain", "forward", "list", r"no new\b"),
     Trigger("neg.no_longer", "negated", "backward", "list", rf"no longer {_ADV}{_SEEN}"),
-    Trigger("neg.not_seen", "negated", "backward", "list", rf"not(?: been)? {_ADV}{_SEEN}"),
-    Trigger("neg.not_enlarged", "negated", "backward", "list", rf"not {_ADV}(?:enlarged|widened)"),
+    Trigger("neg.not_seen", "negated", "backward", "list", rf"not(?: been)? {_ADV}(?:{_SEEN}|suspected|recurred)"),
+    Trigger(
+        "neg.not_enlarged_x",
+        "negated",
+        "forward",
+        "near",
+        r"(?:not |non-?)(?:enlarged|widened) (?=(?:heart|cardiac|(?:cardio)?mediast))",
+    ),
+    Trigger("neg.not_enlarged", "negated", "backward", "list", rf"(?:not|neither) {_ADV}(?:enlarged|widened)"),
     Trigger("neg.none", "negated", "backward", "list", r"(?:none|no)(?=\s*$)"),
     Trigger(
         "neg.no",
@@ -77,7 +85,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "forward",
         "list",
         r"no\b(?! longer)|without\b|nor\b|neither\b|free of|negative for|clear of|absence of|lack of|rather than"
-        r"|instead of|there (?:is|are) no longer\b"
+        r"|instead of|(?<=, )not an?\b|there (?:is|are) no longer\b"
         r"|not (?:show|demonstrate|reveal|have|contain|represent|suggest|support)\b",
     ),
     Trigger("neg.removal_of", "negated", "forward", "near", r"(?:resolution|removal|clearing|disappearance) of"),
@@ -86,7 +94,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "negated",
         "forward",
         "near",
-        rf"(?:^|(?<=, )|(?<=the )|(?<=interval )){_GONE}(?= (?!after|since|in|on|from))",
+        rf"(?:^|(?<=, )|(?<=the )|(?<=with )|(?<=interval )){_GONE}(?= (?!after|since|in|on|from))",
     ),
     Trigger("neg.resolved", "negated", "backward", "list", rf"\b{_GONE}|(?:is|are|was|been) (?:excluded|ruled out)"),
     Trigger("neg.absent", "negated", "backward", "list", r"absent\b"),
@@ -126,7 +134,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "list",
         rf"(?:is|are) (?:also )?(?:possible|probable|likely|unlikely|questionable|presumed){_END}"
         rf"|(?:is|are) (?:also )?(?:suspected|questioned|considered|a consideration|a possibility){_END}"
-        rf"|{_MODAL} be considered|less likely{_END}",
+        rf"|{_MODAL} be considered|(?:less |un)likely{_END}|(?:in|on) the differential\b",
     ),
     Trigger("unc.may", "uncertain", "forward", "list", rf"{_MODAL}\b"),
     Trigger(
@@ -134,7 +142,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         "uncertain",
         "forward",
         "list",
-        r"(?:suspicio\w+|concern\w*|worrisome) (?:for|of)|question of|possibility of|favou?r\w*|consider\w*|suspect\b",
+        r"(?:suspicio\w+|concern\w*|worrisome) (?:for|of)|question(?: of)?\b|possibility of|favou?r\w*|consider\w*"
+        r"|suspect\b|unlikely to\b|differential(?: \w+)? (?:includes?|of|is|are)\b",
     ),
     Trigger(
         "unc.possible",
@@ -151,7 +160,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         "both",
         "near",
         r"enlarged|enlargement|widened|widening|broadened|dilated|abnormal\b"
-        r"|(?:is|are|remains?|appears?) (?:\w+ )?(?:large|big|wide|increased|prominent)\b"
+        r"|(?:is|are|remains?|appears?) (?:(?!not?\b)\w+ )?(?:large|big|wide|increased|prominent)\b"
+        r"|prominence of (?:the )?(?=(?:heart|cardiac|(?:cardio)?mediast))"
         r"|(?:large|big|wide|prominent|increased) (?=heart|cardiac|(?:cardio)?mediast)|increase in|has increased",
     ),
 )
