@@ -8,13 +8,15 @@ own classes and is loaded by the package itself, so the real one can take its pl
 
 import argparse
 import collections
+import dataclasses
+import itertools
 import json
 import logging
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import transformers
@@ -23,7 +25,7 @@ from tqdm import tqdm
 from components.key_phrases.documents import Annotated, agreement, annotate_tokens, pack
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
-from components.preprocess.phantom.state import GENERATOR
+from components.preprocess.phantom.state import GENERATOR, Language
 from components.shared.lineage import library_versions, now_utc, sha256_file
 from components.shared.radgraph.checkpoints import BERT
 from components.shared.radgraph.graph import LONG_LABELS
@@ -42,22 +44,37 @@ HEADS = 4
 LAYERS = 2
 MAX_SPAN_WIDTH = 3  # the longest phantom entity ("endotracheal tube tip"); the cost grows with its square
 SPANS_PER_WORD = 0.8  # terse phantom reports are nearly all entities; the package's .5 would prune some
+LANGUAGES: tuple[Language, ...] = ("usual", "paraphrased")  # of the training reports, by turns
+DISGUISED = 0.15
 RELATIONS = ("located_at", "modify", "suggestive_of")
 
 
-def phantom_reports(count: int, seed: int) -> list[Annotated]:
-    """Write `count` phantom reports and carry their exact graphs over to the package's tokenisation."""
+def phantom_reports(count: int, seed: int, languages: Sequence[Language] = ("usual",)) -> list[Annotated]:
+    """Write `count` phantom reports and carry their exact graphs over to the package's tokenisation.
+
+    languages: whose words, by turns. "held_out" is what the stand-in is measured on and never reads in training.
+    """
     if not FIRST_SEED <= seed <= HELD_OUT_SEED:
         raise ConfigError(f"seed is {seed}; use {FIRST_SEED} to {HELD_OUT_SEED}, others make data sets")
+    states = [state for studies in sample_patients(count, seed) for state in studies]  # a patient has a study at least
     reports: list[Annotated] = []
-    for studies in sample_patients(count, seed):  # every patient has a study, so this is always enough
-        for state in studies:
-            graph = write_report(state).graph
-            if len(reports) < count and (tokens := tokenise(graph["text"])):
-                reports.append(annotate_tokens(graph, tokens))
+    for state, language in zip(states, itertools.cycle(languages), strict=False):
+        graph = write_report(dataclasses.replace(state, language=language)).graph
+        if tokens := tokenise(graph["text"]):
+            reports.append(annotate_tokens(graph, tokens))
         if len(reports) == count:
             break
     return reports
+
+
+def disguise(report: Annotated, rng: random.Random) -> Annotated:
+    """Put invented words in place of some words of entities: the words around them then have to tell what they are."""
+    inside = {index for start, end, _ in report.ner for index in range(start, end + 1)}
+    tokens = [
+        "".join(rng.sample(token, len(token))) if index in inside and rng.random() < DISGUISED else token
+        for index, token in enumerate(report.tokens)
+    ]
+    return dataclasses.replace(report, tokens=tuple(tokens))
 
 
 def _write_tokenizer(directory: Path, reports: Sequence[Annotated]) -> int:
@@ -132,10 +149,10 @@ def _save_weights(model: torch.nn.Module, out: Path) -> None:
     torch.save(model.state_dict(), out / "weights.th")
 
 
-def _save_untrained(out: Path) -> None:
+def save_untrained(out: Path) -> None:
     """Save random weights in the shape that the package will build from the folder, so that it can load them."""
     package = import_radgraph("radgraph.radgraph")
-    config = _config()["model"]
+    config = json.loads((out / "config.json").read_text())["model"]
     embedder = package.token_embedders.PretrainedTransformerMismatchedEmbedder(
         model_name=str((out / BERT).resolve()), max_length=512
     )
@@ -195,7 +212,7 @@ def measure(radgraph: Any, reports: Sequence[Annotated]) -> dict[str, float]:
     return agreement(reports, found)
 
 
-def _write_manifest(out: Path, made_with: dict[str, Any], measured: dict[str, float]) -> None:
+def _write_manifest(out: Path, made_with: dict[str, Any], measured: dict[str, dict[str, float]]) -> None:
     """Write what was made of what, last, with a digest of every file."""
     files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != "manifest.json")
     manifest = {
@@ -205,7 +222,7 @@ def _write_manifest(out: Path, made_with: dict[str, Any], measured: dict[str, fl
         "trained_on": f"{GENERATOR} reports with exact graphs; knows phantom text only",
         "synthetic": True,
         **made_with,
-        "held_out": {"seed": HELD_OUT_SEED, "reports": HELD_OUT_REPORTS, **measured},
+        "held_out": {"seed": HELD_OUT_SEED, "reports": HELD_OUT_REPORTS, "languages": measured},
         "created_at": now_utc().isoformat(),
         "libraries": library_versions(),
         "files": {str(path.relative_to(out)): sha256_file(path) for path in files},
@@ -215,29 +232,37 @@ def _write_manifest(out: Path, made_with: dict[str, Any], measured: dict[str, fl
 
 def make(
     out: Path, reports: int = 3000, epochs: int = 8, seed: int = FIRST_SEED, *, progress: bool = True
-) -> dict[str, float]:
-    """Train a checkpoint into a new or empty folder. Returns entity and relation F1 on held-out phantom reports."""
+) -> dict[str, dict[str, float]]:
+    """Train a checkpoint into a new or empty folder. Returns F1 of entities and relations by language."""
     if seed == HELD_OUT_SEED:
         raise ConfigError(f"seed {seed} makes the held-out reports; train with another")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder for the checkpoint")
     torch.manual_seed(seed)
-    training = phantom_reports(reports, seed)
+    plain, rng = phantom_reports(reports, seed, LANGUAGES), random.Random(seed)
+    training = [*plain, *(disguise(report, rng) for report in plain)]
     out.mkdir(parents=True, exist_ok=True)
-    _write_configuration(out, training)
-    _save_untrained(out)
+    _write_configuration(out, plain)
+    save_untrained(out)
     radgraph = load(out)
     _train(radgraph, training, epochs=epochs, seed=seed, progress=progress)
     _save_weights(radgraph.model, out)
 
-    measured = {key: round(value, 4) for key, value in measure(load(out), _held_out()).items()}
-    _write_manifest(out, {"seed": seed, "reports": reports, "epochs": epochs}, measured)
+    loaded = load(out)
+    measured = {language: _rounded(measure(loaded, held_out(language))) for language in get_args(Language)}
+    about = {"seed": seed, "reports": reports, "epochs": epochs, "languages": LANGUAGES, "disguised": DISGUISED}
+    _write_manifest(out, about, measured)
     logger.info("radgraph stand-in at=%s %s", out, measured)
     return measured
 
 
-def _held_out() -> list[Annotated]:
-    return phantom_reports(HELD_OUT_REPORTS, HELD_OUT_SEED)
+def held_out(language: Language) -> list[Annotated]:
+    """Reports of patients that no training report is of; "held_out" ones are of words that none has either."""
+    return phantom_reports(HELD_OUT_REPORTS, HELD_OUT_SEED, (language,))
+
+
+def _rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(value, 4) for key, value in scores.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,17 +12,21 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 import torch
 import transformers
 
-from components.shared.radgraph.checkpoints import BERT, check_checkpoint, encoder_folder
+from components.shared.radgraph.checkpoints import BERT, check_checkpoint, encoder_folder, how_to_get
+from model.errors import DataError
 
 ModelType = Literal["radgraph", "radgraph-xl", "modern-radgraph-xl"]
 MODEL_TYPES: tuple[str, ...] = get_args(ModelType)
 MODEL_TYPE = "radgraph-xl"  # of the shipped checkpoint; names the folder the package looks for, and its tokenisation
+
+UNREADABLE = (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError)  # what loading foreign weights raises
 
 
 def _restore_tokenizer_methods() -> None:
@@ -84,11 +88,15 @@ def load(directory: Path, model_type: str = MODEL_TYPE, *, device: str = "cpu") 
         config = json.loads((directory / "config.json").read_text())
         (place / "config.json").write_text(json.dumps(_with_absolute_encoder(config, place / BERT)))
         radgraph = import_radgraph()
-        with quiet():
-            loaded = radgraph.RadGraph(
-                model_type=model_type, model_cache_dir=scratch, cuda=0 if device == "cuda" else -1
-            )
-    return loaded
+        cuda = 0 if device == "cuda" else -1
+        try:
+            with quiet():
+                return radgraph.RadGraph(model_type=model_type, model_cache_dir=scratch, cuda=cuda)
+        except UNREADABLE as error:
+            why = " ".join(str(error).split())[:120]
+            raise DataError(
+                f"{directory}/weights.th cannot be loaded with its config.json ({why}); {how_to_get(model_type)}"
+            ) from error
 
 
 def best_device() -> str:

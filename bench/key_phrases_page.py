@@ -1,0 +1,69 @@
+"""docs/results/key-phrases-bench.md, made anew from every run."""
+
+import numpy as np
+
+from bench.measure import Result, Row
+
+HEAD = """# Reading reports with RadGraph: `s2d bench key-phrases`
+
+Graphs per second on **one core**: our batches beside the `radgraph` package's plain loop, one report per call, in the
+same run. To make this page again: `s2d bench key-phrases --page docs/results/key-phrases-bench.md`.
+"""
+
+METHOD = """## How it was measured
+- Baseline and candidate take turns (A B A B), {repeats} rounds after one that does not count; medians; the ratio's
+  bootstrap 95 % interval over whole rounds. The process is kept on one core, torch on one thread.
+- Reports are **synthetic**: phantom findings; a long report is {joined} of them. Model: the shipped stand-in, two
+  layers of width 64, loaded by the package. The last row has an encoder of the published models' size with **random
+  weights**: its speed means something, its graphs do not. Nothing here was measured with published weights.
+- Gate: text, entities, labels and relations of every report equal the plain loop's, in the same order. A ratio whose
+  gate does not hold is void.
+
+## What makes the difference
+- Reports go through the model in order of length, as many at a time as fit a budget of span pairs, so little of a batch
+  is padding.
+- Word pieces are asked for once per word of the corpus, not per word of every report.
+- Candidate spans are arrays; the package makes an object of each.
+- No gradients are recorded.
+
+With a large encoder the arithmetic dominates, and a core does the same arithmetic for a batch as for single reports:
+the gain there is smaller, and a GPU is what helps.
+"""
+
+
+def table(result: Result) -> str:
+    """One line per comparison, in Markdown."""
+    heads = (
+        "bench",
+        "reports",
+        "baseline",
+        "reports/s",
+        "ours reports/s",
+        "times the baseline [95 %]",
+        "target",
+        "gate",
+    )
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *map(_line, result.rows)])
+
+
+def _line(row: Row) -> str:
+    slow, fast = (1000 / float(np.median(times)) for times in (row.baseline_ms, row.candidate_ms))
+    if row.ratio is None:
+        return f"| {row.name} | {row.note} | {row.baseline} | {slow:.1f} | | void | | not passed: {row.gate.reason} |"
+    ratio = f"{row.ratio.median:.2f} [{row.ratio.low:.2f}, {row.ratio.high:.2f}]"
+    target = "" if row.target is None else f">= {row.target:g}: {row.verdict}"
+    cells = (row.name, row.note, row.baseline, f"{slow:.1f}", f"{fast:.1f}", ratio, target, row.gate.reason)
+    return "| " + " | ".join(cells) + " |"
+
+
+def page(result: Result) -> str:
+    """The whole page in Markdown."""
+    about = result.conditions
+    busy = "**Busy: others used the machine when this began. Ratios may be off, times are.**\n\n"
+    where = (
+        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
+        f" {about['load_before']}, {about['load_after']}."
+    )
+    figures = "## Figures\n" + (busy if about["busy"] else "") + table(result) + "\n\n" + where + "\n"
+    return "\n".join([HEAD, figures, METHOD.format(repeats=about["repeats"], joined=about["joined"])])
