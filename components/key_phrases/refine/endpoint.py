@@ -16,6 +16,7 @@ from components.key_phrases.refine.settings import RefineSettings
 from model.errors import ConfigError, PlatformError
 
 logger = logging.getLogger(__name__)
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it has a line for every request
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 NOBODY_PATIENCE_S = 10.0  # for an address at which nobody has answered yet: most often it is the wrong one
