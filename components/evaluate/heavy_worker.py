@@ -84,13 +84,14 @@ def ratescore(references: list[str], hypotheses: list[str]) -> Scores:
     return {f"ratescore[RaTEScore@{version('RaTEScore')}]": found}
 
 
+USER_CACHE = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # where radeval keeps two of its models
 DISTILROBERTA = Weights("distilroberta-base")
 RADEVAL = ("radeval", "radeval", "'radeval==2.2.1' 'numpy<2'")
 RADCLIQ_WEIGHTS = (
     DISTILROBERTA,
     Weights("bert-base-uncased"),
-    Weights("StanfordAIMI/RRG_scorers", "chexbert.pth", "~/.cache/chexbert"),
-    Weights("StanfordAIMI/RRG_scorers", "radgraph.tar.gz", "~/.cache/radgraph/0.1.18"),
+    Weights("StanfordAIMI/RRG_scorers", "chexbert.pth", f"{USER_CACHE}/chexbert"),
+    Weights("StanfordAIMI/RRG_scorers", "radgraph.tar.gz", f"{USER_CACHE}/radgraph/0.1.18"),
 )
 RATESCORE_WEIGHTS = (Weights("Angelakeke/RaTE-NER-Deberta"), Weights("FremyCompany/BioLORD-2023-C"))
 # RaTEScore declares no requirement; medspacy's compiled parts need the older numpy.

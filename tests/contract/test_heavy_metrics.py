@@ -1,6 +1,7 @@
 """The process of the heavy metrics: real subprocesses, with a double of the foreign packages where none is installed.
 
-With S2D_HEAVY_PYTHON set to an environment that has bert-score, that package itself runs on a small model.
+With TEST_HEAVY_PYTHON set to the Python of an environment that has bert-score, that package itself runs on a small
+model: `TEST_HEAVY_PYTHON=... pytest tests/contract/test_heavy_metrics.py`.
 """
 
 import os
@@ -16,6 +17,7 @@ from model.errors import ConfigError
 
 pytestmark = pytest.mark.contract
 
+REAL = os.environ.get("TEST_HEAVY_PYTHON", "")
 PAIRS = [
     Pair("s1", "a", "no effusion\nKühlschrank \u2028 .", "small left effusion ."),
     Pair("s2", "a", "", "the lungs are clear ."),
@@ -116,11 +118,12 @@ def test_names_that_do_not_exist_are_refused(monkeypatch: pytest.MonkeyPatch, tm
         heavy_metrics(["bertscore"], PAIRS)
 
 
-@pytest.mark.skipif(PYTHON_VARIABLE not in os.environ, reason="S2D_HEAVY_PYTHON names no environment with bert-score")
+@pytest.mark.skipif(not REAL, reason="TEST_HEAVY_PYTHON names no environment with bert-score")
 def test_the_real_package_on_a_small_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random weights, so only what holds for any weights: the same text scores 1, another one less."""
     write_small_roberta(tmp_path / "hub" / "models--distilroberta-base")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv(PYTHON_VARIABLE, REAL)
     found = heavy_metrics(["bertscore"], PAIRS)["bertscore"]
     scores = {
         study: values[next(key for key in values if key.endswith(".f1"))] for study, values in found["scores"].items()
