@@ -71,7 +71,7 @@ def _file(**settings: Any) -> click.Path:
 @click.option("--meteor", is_flag=True, help="Add METEOR 1.5; needs Java.")
 @click.option("--heavy", multiple=True, type=click.Choice(HEAVY), help="Add a metric of a large model; may repeat.")
 @click.option("--seed", default=20, show_default=True, help="Seed of resampling.")
-def evaluate(json_file: Path | None, html_file: Path | None, images: Path | None, **options: Any) -> None:
+def evaluate(**options: Any) -> None:
     """Score reports against true ones, with intervals, controls and guards.
 
     Any system will do: what is read is plain text. The numbers are printed with the protocol that they belong to;
@@ -80,74 +80,65 @@ def evaluate(json_file: Path | None, html_file: Path | None, images: Path | None
     An empty prediction is scored as a report that says nothing. Studies with an empty reference are left out and
     counted. Ids that do not match, duplicate ids, texts above 1,000 words and texts that are not English are refused.
     """
-    status = run_step(lambda: _run(json_file=json_file, html_file=html_file, images=images, **options))
+    status = run_step(lambda: _run(**options))
     if status:
         sys.exit(status)
 
 
-def _run(*, json_file: Path | None, html_file: Path | None, images: Path | None, **options: Any) -> str:
-    from components.evaluate.system import evaluate_system
+def _run(
+    *,
+    predictions: tuple[Path, ...],
+    references: Path,
+    compare: tuple[Path, ...],
+    train: Path | None,
+    json_file: Path | None,
+    html_file: Path | None,
+    images: Path | None,
+    labeler: str,
+    chexbert: Path | None,
+    reference_labels: Path | None,
+    prediction_labels: tuple[Path, ...],
+    **settings: Any,
+) -> str:
+    from components.evaluate.labelling import LabelSource
+    from components.evaluate.texts import match, read_predictions, read_references
+
+    _check_outputs(json_file, html_file, images)
+    labels = LabelSource(
+        labeler=labeler, chexbert=chexbert, reference_labels=reference_labels, prediction_labels=prediction_labels
+    )
+    labels.check(len(predictions) + len(compare))
+    true, empty = read_references(references)
+    ours, theirs = ([match(read_predictions(path), true, empty) for path in paths] for paths in (predictions, compare))
+    trained = read_predictions(train) if train else None
+    pictures = _pictures(images, true) if images else {}
+
+    from components.evaluate.system import Settings, System, evaluate_system  # imports that take seconds
     from components.evaluate.system_table import format_system
 
-    for out in (json_file, html_file):
-        if out is not None and not out.parent.is_dir():
-            raise ConfigError(f"{out}: there is no folder {out.parent} to write to")
-    if images is not None and html_file is None:
-        raise ConfigError("--images are for the page; add --html FILE")
-    references, systems, settings, empty = _read(**options)
-    pictures = _pictures(images, references) if images else {}
-    other = systems[1] if len(systems) > 1 else None
-    evaluation = evaluate_system(references, systems[0], settings, other=other, empty_references=empty)
+    evaluation = evaluate_system(
+        true,
+        System(ours),
+        Settings(labels=labels, train=trained, **settings),
+        other=System(theirs) if theirs else None,
+        empty_references=empty,
+    )
     if json_file:
         json_file.write_text(json.dumps(evaluation, indent=1, allow_nan=False) + "\n")
     if html_file:
         from components.evaluate.page.system_page import render_system
 
-        page = render_system(evaluation, references, systems[0].files[0], pictures)
-        html_file.write_text(page, encoding="utf-8")
+        html_file.write_text(render_system(evaluation, true, ours[0], pictures), encoding="utf-8")
     written = [f"Written: {out}" for out in (json_file, html_file) if out]
     return "\n".join([format_system(evaluation), *written])
 
 
-def _read(
-    *,
-    predictions: tuple[Path, ...],
-    references: Path,
-    compare: tuple[Path, ...],
-    profile: str,
-    labeler: str,
-    chexbert: Path | None,
-    reference_labels: Path | None,
-    prediction_labels: tuple[Path, ...],
-    radgraph: str,
-    train: Path | None,
-    meteor: bool,
-    heavy: tuple[str, ...],
-    seed: int,
-) -> Any:
-    from components.evaluate.labelling import LabelSource
-    from components.evaluate.system import Settings, System, match, read_predictions, read_references
-
-    source = LabelSource(
-        labeler=labeler, chexbert=chexbert, reference_labels=reference_labels, prediction_labels=prediction_labels
-    )
-    source.check(len(predictions) + len(compare))
-    true, empty = read_references(references)
-    systems = [
-        System([match(read_predictions(path), true, empty) for path in paths])
-        for paths in (predictions, compare)
-        if paths
-    ]
-    settings = Settings(
-        profile=profile,
-        labels=source,
-        radgraph=radgraph,
-        train=read_predictions(train) if train else None,
-        meteor=meteor,
-        heavy=heavy,
-        seed=seed,
-    )
-    return true, systems, settings, empty
+def _check_outputs(json_file: Path | None, html_file: Path | None, images: Path | None) -> None:
+    for out in (json_file, html_file):
+        if out is not None and not out.parent.is_dir():
+            raise ConfigError(f"{out}: there is no folder {out.parent} to write to")
+    if images is not None and html_file is None:
+        raise ConfigError("--images are for the page; add --html FILE")
 
 
 def _pictures(folder: Path, references: "Texts") -> dict[str, Path]:

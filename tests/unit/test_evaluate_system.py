@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from components.evaluate.command import evaluate
 from components.evaluate.scores import HEADLINE
+from model.records import OBSERVATIONS
 
 NORMAL = "The lungs are clear. No pleural effusion or pneumothorax. The heart size is normal."
 EFFUSION = "There is a small left pleural effusion. The heart size is normal. No pneumothorax."
@@ -188,3 +190,43 @@ def test_the_page_shows_radiographs_by_id_and_says_synthetic(case: Case) -> None
     assert out["printed"].startswith("SYNTHETIC")
     empty = case.invoke("--predictions", ours, "--html", page, "--images", case.folder)
     assert empty.exit_code == 2 and "name them by id, such as s1.png" in empty.stderr
+
+
+def test_labels_given_as_tables_have_their_own_keys_and_no_templates(case: Case) -> None:
+    header = ",".join(["study_id", *OBSERVATIONS])
+    empty = "," * (len(OBSERVATIONS) - 1)
+    edema = OBSERVATIONS.index("Edema")
+    rows = {
+        name: ("," * edema + value + empty[edema:]) for name, value in {"yes": "1.0", "maybe": "-1.0", "no": ""}.items()
+    }
+    tables = {"true": ("yes", "yes", "maybe", "no"), "ours": ("yes", "no", "yes", "no")}
+    for name, cells in tables.items():
+        body = [f"s{i},{rows[cell]}" for i, cell in enumerate(cells, 1)]
+        (case.folder / f"{name}.csv").write_text("\n".join([header, *body]) + "\n")
+    out = case.run(
+        "--predictions", case.file("ours", s2=NORMAL), "--labeler", "csv",
+        "--reference-labels", case.folder / "true.csv", "--prediction-labels", case.folder / "ours.csv",
+    )  # fmt: skip
+    assert out["metrics"]["csv_micro_r_14_u1"]["value"] == pytest.approx(2 / 3)
+    assert out["metrics"]["csv_micro_p_14_u0"]["value"] == pytest.approx(1 / 2)
+    assert not any(key.startswith("rule_") for key in out["metrics"])
+    assert set(out["baselines"]) == {"other_patient"}  # no table has labels for a template
+    assert "csv micro" in out["printed"] and "rule micro" not in out["printed"]
+
+
+def test_unknown_words_of_a_profile_come_from_the_training_reports(case: Case) -> None:
+    ours = case.file("ours", s2=EFFUSION.replace("small", "tiny"))
+    without = case.run("--predictions", ours, "--profile", "r2gen_iu")
+    rows = [(f"t{i}", f"q{i}", text) for i, text in enumerate([NORMAL, HEART, EFFUSION.replace("small", "")] * 3)]
+    train = write(case.folder / "train.jsonl", rows)
+    known = case.run("--predictions", ours, "--profile", "r2gen_iu", "--train", train)
+    assert without["metrics"]["bleu1"]["value"] < 1
+    assert known["metrics"]["bleu1"]["value"] == pytest.approx(1, abs=1e-8)  # "tiny" and "small" are both unknown
+    assert without["protocol"]["profile_about"] != known["protocol"]["profile_about"]
+
+
+def test_the_page_about_evaluation_names_the_options_that_there_are() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    there = {name for option in evaluate.params for name in option.opts}
+    named = set(re.findall(r"--[a-z][a-z-]+", text))
+    assert named == there
