@@ -158,6 +158,18 @@ class ReportGenerator:
             for b, report in enumerate(spans)
         ]
 
+    @torch.no_grad()
+    def sentence_scores(self, images: np.ndarray, report: str) -> tuple[list[str], np.ndarray]:
+        """How likely each sentence of a given report is on each of (B, S, S) images: the sentences, and (B, sentences)
+        of mean log-probability per token. Teacher-forced: the sentences before it are given."""
+        slots = self.model.image_context(Batch(reports=(), patches=self.patches(images)), self.stage)
+        ids = self.model.decoder.report_ids(report)[:-1]
+        spans = sentences(self.model.decoder.tokenizer, ids)
+        labels = torch.tensor([ids], device=slots.device).expand(len(images), -1)
+        scores = log_probabilities(self.model, slots, labels)
+        means = [scores[:, span.start : span.stop].mean(dim=1) for span in spans]
+        return [span.text for span in spans], torch.stack(means, dim=1).cpu().numpy()
+
     def _sentence(self, span: Span, log_probabilities: Tensor, grid: Tensor | None) -> DraftSentence:
         confidence = float(log_probabilities[span.start : span.stop].mean().exp())
         return DraftSentence(span.text, min(1.0, confidence), None if grid is None else grid.cpu().numpy())

@@ -69,10 +69,15 @@ def evidence_maps(
         if length == 0:
             maps.append(torch.zeros(0, grid, grid))
             continue
-        given = integrated_gradients(model, patches[row], labels[row, :length], report, stage)
-        spread = F.conv2d(given.clamp(min=0).unflatten(-1, (grid, grid))[:, None], _kernel(given), padding="same")[:, 0]
-        maps.append(spread / spread.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12))
+        maps.append(as_maps(integrated_gradients(model, patches[row], labels[row, :length], report, stage), grid))
     return maps
+
+
+def as_maps(scores: Tensor, grid: int) -> Tensor:
+    """Signed scores of patches (S, N) as maps (S, g, g): what speaks for the sentence, smoothed, summing to 1."""
+    speaking = scores.clamp(min=0).unflatten(-1, (grid, grid))[:, None]
+    spread = F.conv2d(speaking, _kernel(scores), padding="same")[:, 0]
+    return spread / spread.sum(dim=(1, 2), keepdim=True).clamp(min=1e-12)
 
 
 def integrated_gradients(
