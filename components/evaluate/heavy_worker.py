@@ -142,6 +142,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.environ.setdefault(OFFLINE, "1")
+    os.environ.setdefault("LOGURU_LEVEL", "WARNING")  # RaTEScore's sentence splitter tells of every token
     with open(0, encoding="utf-8") as pairs:
         lines = score(sys.argv[1], [json.loads(line) for line in pairs])
     answers.writelines(json.dumps(line) + "\n" for line in lines)
