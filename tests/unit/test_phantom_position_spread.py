@@ -19,7 +19,7 @@ def centre(mask: np.ndarray) -> np.ndarray:
 
 
 def test_masks_move_with_the_body() -> None:
-    """The lungs' centres scatter several times as far as usual; a bone's contrast stays under the moved mask."""
+    """The lungs' centres scatter further than usual; a bone's contrast stays under the moved mask."""
     states = [studies[0] for studies in sample_patients(12, 4)]
     scatter = {}
     for spread in (0.0, 1.0):
@@ -28,7 +28,7 @@ def test_masks_move_with_the_body() -> None:
         for film in films:
             lungs = film.regions["lung_left"] | film.regions["lung_right"]
             assert film.image[lungs].mean() < film.image[film.regions["heart"]].mean()
-    assert (scatter[1.0] > 2 * scatter[0.0]).all()
+    assert (scatter[1.0] > 1.4 * scatter[0.0]).all()
 
 
 def test_the_marker_names_the_option_only_where_it_was_used(tmp_path: Path) -> None:
