@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.evaluate.heavy_worker import METRICS
+from components.evaluate.profiles import PROFILES
 from components.shared.step import run_step
 from model.errors import ConfigError
 
 if TYPE_CHECKING:
     from components.evaluate.texts import Texts
 
-HEAVY = ("bertscore", "radcliq", "green", "ratescore")
 EXAMPLES = """\b
 Examples:
   Score reports; both files have one {"id": ..., "patient": ..., "text": ...} per line:
@@ -45,7 +46,7 @@ def _file(**settings: Any) -> click.Path:
     "--profile",
     default="rg4",
     show_default=True,
-    type=click.Choice(["rg4", "r2gen_mimic", "r2gen_iu", "raw"]),
+    type=click.Choice(PROFILES),
     help="How text is cleaned and cut before BLEU, ROUGE-L, CIDEr and METEOR.",
 )
 @click.option("--json", "json_file", type=_file(), help="Write every number here.")
@@ -69,7 +70,7 @@ def _file(**settings: Any) -> click.Path:
 )
 @click.option("--images", type=click.Path(path_type=Path, file_okay=False), help="Radiographs for the page: ID.png.")
 @click.option("--meteor", is_flag=True, help="Add METEOR 1.5; needs Java.")
-@click.option("--heavy", multiple=True, type=click.Choice(HEAVY), help="Add a metric of a large model; may repeat.")
+@click.option("--heavy", multiple=True, type=click.Choice(METRICS), help="Add a metric of a large model; may repeat.")
 @click.option("--seed", default=20, show_default=True, help="Seed of resampling.")
 def evaluate(**options: Any) -> None:
     """Score reports against true ones, with intervals, controls and guards.

@@ -18,8 +18,10 @@ from components.evaluate.table import (
     cell,
     control_line,
     evidence_line,
+    evidence_rows,
     guard_line,
     protocol_text,
+    served_line,
 )
 from components.shared.labeler import label, sided_mentions
 from model.generation import Draft, DraftSentence
@@ -27,6 +29,10 @@ from model.radiograph import decode_png
 from model.records import Study
 
 MAPS_PER_CASE = 3
+WHAT_WAS_TRIED = (
+    "Maps are validated when they beat those of the same finding on another patient and the mean training mask of that"
+    " finding and side, in pointing and pixel AUC with intervals apart. docs/results/grounding.md says what was tried."
+)
 
 
 def render_page(evaluation: dict[str, Any], studies: Sequence[Study], drafts: Sequence[Draft]) -> str:
@@ -43,8 +49,11 @@ def render_page(evaluation: dict[str, Any], studies: Sequence[Study], drafts: Se
         paragraph(protocol_text(evaluation)),
         table(_rows(evaluation)),
         f'<ul class="controls">{controls}</ul>',
+        paragraph(served_line(evaluation)) if "serving" in evaluation else "",
         "<h2>Evidence maps and guards</h2>",
         paragraph(evidence_line(evaluation)),
+        table(maps) if (maps := evidence_rows(evaluation)) else "",
+        paragraph(WHAT_WAS_TRIED, "note"),
         paragraph(guard_line(evaluation)),
         "<h2>Single observations, full model</h2>",
         paragraph("F1 with 95 % interval, uncertain as positive (u1).", "note"),

@@ -86,7 +86,7 @@ def evaluate_system(
     patients, seed = references.patients, settings.seed
     constants = constant_texts(settings.train.texts if settings.train else [])
     steps = 4 + bool(other) + bool(settings.radgraph) + bool(settings.heavy)
-    with tqdm(desc="evaluate", unit="step", total=steps) as bar:
+    with tqdm(desc="evaluate", unit="step", total=steps, leave=False) as bar:
         labelled = label_all(settings.labels, references, [*system.files, *others], list(constants.values()))
         bar.update()  # labels
         count = _counter(references, labelled, settings)

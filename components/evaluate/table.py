@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from components.evaluate.maps import METRICS
+from components.evaluate.maps import ALL_METRICS, METRICS
 from components.evaluate.scores import HEADLINE
 
 COLUMNS = {
@@ -83,6 +83,26 @@ def evidence_line(evaluation: dict[str, Any]) -> str:
         pointing, auc, mass = (maps[metric]["value"] for metric in METRICS)
         scores.append(f"{name.replace('_', ' ')} {pointing:.2f} / {auc:.2f} / {mass:.1f}")
     return f"{line}). Pointing / pixel AUC / mass ratio: {'; '.join(scores)}."
+
+
+def evidence_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    """Every metric of the maps and of what they are compared with; nothing when too few maps could be judged."""
+    maps = evaluation["evidence"].get("maps", {})
+    rows = [
+        [name.replace("_", " "), *(cell(of[metric], interval=metric in METRICS[:2]) for metric in ALL_METRICS)]
+        for name, of in maps.items()
+    ]
+    return [["map", *(metric.replace("_", " ") for metric in ALL_METRICS)], *rows] if rows else []
+
+
+def served_line(evaluation: dict[str, Any]) -> str:
+    """What the model was compared with, or why not; empty where nobody asked."""
+    served = evaluation.get("serving")
+    if served is None:
+        return ""
+    if not served["comparable"]:
+        return f"Version now served: not compared; {served['why_not']}."
+    return f"Version now served: {served['version']}, compared on the same test studies."
 
 
 def guard_line(evaluation: dict[str, Any]) -> str:
