@@ -188,6 +188,17 @@ def test_order_and_repetition_of_sentences_do_not_matter(report: str) -> None:
     assert label(" ".join([*sentences, *sentences[:2]])) == label(report)
 
 
+def test_a_text_without_full_stops_is_cut_between_words() -> None:
+    """Thousands of words in one sentence would take hours: the scopes are compared pair by pair."""
+    text = "no effusion or edema and a mild left opacity, " * 2000
+    spans = split_sentences(text)
+    assert [word for a, b in spans for word in text[a:b].split()] == text.split()
+    assert max(b - a for a, b in spans) <= 1000
+    found = mentions(text)
+    assert len(found) == 6000 and all(text[m.start : m.end] in ("effusion", "edema", "opacity") for m in found)
+    assert split_sentences("x" * 2500) == [(0, 1000), (1000, 2000), (2000, 2500)]
+
+
 def test_phantom_reports_get_the_labels_their_sentences_were_chosen_for() -> None:
     """The generator knows its labels from the choice of sentences; the labeler only reads the text."""
     studies = [study for patient in sample_patients(40, seed=5) for study in patient]

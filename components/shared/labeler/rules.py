@@ -9,6 +9,7 @@ finding, and a heart that is called enlarged is so even when it is also called s
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -34,6 +35,7 @@ PARENTS = {
     **dict.fromkeys(("Edema", "Consolidation", "Pneumonia", "Lung Lesion", "Atelectasis"), "Lung Opacity"),
 }
 
+LONGEST = 1000  # characters; no sentence of a radiologist comes near
 # A full stop between digits belongs to a number, and "vs." does not end a sentence.
 _SENTENCE_END = re.compile(r"(?<![\d\s])[.!?]+|[.!?]+(?!\d)|\n\s*\n")
 _ABBREVIATION = re.compile(r"\bvs\.")
@@ -97,16 +99,28 @@ def plain(text: str) -> str:
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Spans of the sentences, without the full stop and outer white space."""
+    """Spans of the sentences, without the full stop and outer white space.
+
+    What goes on for more than LONGEST characters is cut between words: the work grows with the cube of the length.
+    """
     masked = _ABBREVIATION.sub("vs ", text)
     spans, start = [], 0
     ends = [(m.start(), m.end()) for m in _SENTENCE_END.finditer(masked)]
     for stop, after in [*ends, (len(text), len(text))]:
         piece = text[start:stop]
         if piece.strip():
-            spans.append((start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())))
+            spans += _cut(text, start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip()))
         start = after
     return spans
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[Span]:
+    while end - start > LONGEST:
+        words = text[start : start + LONGEST].rsplit(maxsplit=1)
+        stop = start + (len(words[0]) if len(words) == 2 else LONGEST)
+        yield start, stop
+        start = stop + len(text[stop:end]) - len(text[stop:end].lstrip())
+    yield start, end
 
 
 def _stronger(old: int | None, new: int) -> int:
