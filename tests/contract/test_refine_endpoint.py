@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from components.key_phrases.__main__ import key_phrases
 from components.key_phrases.refine import RefineSettings, endpoint, refine
+from components.shared.dataset import read_manifest, read_studies, write_dataset
+from components.shared.storage import ObjectStore
 from model.errors import ConfigError, PlatformError
-from model.records import KeyPhrase
+from model.records import KeyPhrase, Study
 
 Reply = tuple[int, dict[str, str], bytes]
 Behaviour = Callable[[dict[str, Any]], Reply]
@@ -331,3 +335,51 @@ def test_one_refused_question_is_counted_but_all_refused_is_an_error(server: Ser
     server.behaviour = lambda _: too_long
     with pytest.raises(PlatformError, match="refuses every question"):
         refine(STUDIES, settings(seed=1))
+
+
+def entity(tokens: str, label: str, at: int, relations: list[list[str]]) -> dict[str, Any]:
+    return {"tokens": tokens, "label": label, "start_ix": at, "end_ix": at, "relations": relations}
+
+
+def test_the_command_refines_a_data_set_and_says_so_in_its_manifest(
+    server: Server, object_store_environment: dict[str, str], tmp_path: Path
+) -> None:
+    store = ObjectStore.from_env()
+    study = Study(
+        study_id="a",
+        patient_id="p",
+        split="train",
+        view="PA",
+        taken_at=None,
+        image=b"png",
+        findings="Small effusion. No pneumothorax.",
+        radgraph={
+            "text": "Small effusion . No pneumothorax .",
+            "entities": {
+                "1": entity("Small", "OBS-DP", 0, [["modify", "2"]]),
+                "2": entity("effusion", "OBS-DP", 1, []),
+                "3": entity("pneumothorax", "OBS-DA", 4, []),
+            },
+        },
+        labels={},
+        labeler="rules@1",
+        synthetic=True,
+    )
+    given = write_dataset(store, "s3://refined", "phrases", [study], source="phantom", config={}, image_size=224)
+    asked = ["--dataset-uri", given, "--out-prefix", "s3://refined", "--policy", "all", "--cache", str(tmp_path)]
+    asked += ["--refine-endpoint", server.url, "--refine-model", "a-model"]
+    result = CliRunner().invoke(key_phrases, asked)
+    assert result.exit_code == 0, result.output
+    uri = result.stdout.strip().splitlines()[-1]
+    assert [phrase.text for phrase in read_studies(store, uri)[0].key_phrases] == [
+        "small effusion",
+        "no evidence of pneumothorax",
+    ]
+    about = read_manifest(store, uri).config["key_phrases"]["refinement"]
+    assert (about["refined"], about["reworded"], about["refused_by_reason"]) == (True, 1, {"side": 1})
+
+    absent = CliRunner().invoke(key_phrases, [*asked, "--refine-endpoint", "http://127.0.0.1:9/v1", "--seed", "1"])
+    assert absent.exit_code == 2
+    errors = [line for line in absent.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "127.0.0.1:9/v1/chat/completions does not answer" in errors[0]
+    assert "Traceback" not in absent.output
