@@ -1,15 +1,21 @@
 """The key-phrase step from data set to data set, over a real S3 API in this process."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from components.key_phrases.__main__ import key_phrases
+from components.key_phrases.graphs import Extraction, extract
 from components.key_phrases.main import run
+from components.key_phrases.refine import not_refined
 from components.shared.dataset import read_exclusions, read_manifest, read_studies, write_dataset
 from components.shared.excluded import ExcludedStudy
+from components.shared.radgraph.extractor import Graph, RadGraphExtractor
 from components.shared.storage import ObjectStore
+from model.config import PhraseNoise
 from model.errors import ConfigError
 from model.records import Study
 
@@ -68,6 +74,81 @@ def test_manifest_tells_how_the_phrases_were_made(store: ObjectStore, dataset_ur
     assert manifest.config["seed"] == 1
 
 
+def test_manifest_names_the_model_and_says_that_nobody_refined(store: ObjectStore, dataset_uri: str) -> None:
+    about = read_manifest(store, run(dataset_uri, "s3://s2d", "positive")).config["key_phrases"]
+    assert about["extractor"] == RadGraphExtractor().name and about["stand_in"] is True
+    assert (about["given_graphs"], about["extracted_graphs"]) == (0, 2)
+    assert about["noise"] == {}
+    assert about["refinement"] == not_refined()
+
+
+def test_noise_spoils_the_phrases_and_is_recorded(store: ObjectStore, dataset_uri: str) -> None:
+    uri = run(dataset_uri, "s3://s2d", "positive", noise=PhraseNoise(side_swap=1), seed=5)
+    assert [phrase.text for phrase in read_studies(store, uri)[1].key_phrases] == ["large left pleural effusion"]
+    noise = read_manifest(store, uri).config["key_phrases"]["noise"]
+    assert (noise["side_swap"], noise["seed"], noise["changed"]) == (1.0, 5, 1)
+
+
+def test_every_phrase_is_traced_to_its_report(store: ObjectStore, dataset_uri: str) -> None:
+    uri = run(dataset_uri, "s3://s2d", "positive", noise=PhraseNoise(side_swap=1))
+    normal, sick = map(json.loads, store.get_bytes(f"{uri}/key_phrases.jsonl").decode().splitlines())
+    assert (normal["study_id"], normal["phrases"]) == ("a", [])
+    (phrase,) = sick["phrases"]
+    start, end = phrase["span"]
+    graph = read_studies(store, uri)[1].radgraph
+    assert graph is not None and graph["text"][start:end] == "large right pleural effusion"
+    assert phrase["rule_text"] == "large right pleural effusion" and phrase["side"] == "right"
+
+
+def test_known_graphs_are_not_asked_for_again(
+    dataset_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = Extraction(cache=tmp_path / "new" / "graphs.sqlite")
+    first = run(dataset_uri, "s3://s2d", "all", extraction=how)
+
+    def asked(self: RadGraphExtractor, texts: Sequence[str]) -> Iterator[Graph | None]:
+        assert not texts
+        return iter(())
+
+    monkeypatch.setattr(RadGraphExtractor, "each", asked)
+    assert run(dataset_uri, "s3://s2d", "all", extraction=how) == first
+
+
+def test_what_an_interrupted_run_has_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor, reading = RadGraphExtractor(), RadGraphExtractor.each
+
+    def breaks_off(self: RadGraphExtractor, texts: Sequence[str]) -> Iterator[Graph | None]:
+        yield from reading(self, texts[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RadGraphExtractor, "each", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        extract(extractor, [SICK, NORMAL], tmp_path / "graphs.sqlite")
+    rest = list[str]()
+    monkeypatch.setattr(RadGraphExtractor, "each", lambda self, texts: rest.extend(texts) or reading(self, texts))
+    graphs = extract(extractor, [SICK, NORMAL], tmp_path / "graphs.sqlite")
+    assert rest == [NORMAL]
+    assert graphs == extractor.extract([SICK, NORMAL])
+
+
+def test_a_cache_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "graphs.sqlite").write_text("notes of somebody else, longer than a header of the format is " * 20)
+    with pytest.raises(ConfigError, match="name another folder"):
+        extract(RadGraphExtractor(), [SICK], tmp_path / "graphs.sqlite")
+
+
+def test_the_stand_in_is_not_asked_about_real_reports(store: ObjectStore, dataset_uri: str) -> None:
+    about = {"source": "t", "config": {}, "image_size": 224}
+    real = [s.model_copy(update={"synthetic": False}) for s in read_studies(store, dataset_uri)]
+    uri = write_dataset(store, "s3://s2d", "real", real, **about)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"reads phantom reports only.*RRG_scorers.*--checkpoint"):
+        run(uri, "s3://s2d", "positive")
+    published = {"text": "edema", "entities": {}}
+    some = [real[0].model_copy(update={"radgraph": published}), *real[1:]]
+    uri = write_dataset(store, "s3://s2d", "some", some, **about)  # type: ignore[arg-type]
+    assert [study.study_id for study in read_studies(store, run(uri, "s3://s2d", "positive"))] == ["a"]
+
+
 def test_same_input_gives_the_same_address_and_another_policy_another(dataset_uri: str) -> None:
     first, again, other = (run(dataset_uri, "s3://s2d", policy) for policy in ("positive", "positive", "all"))
     assert first == again != other
@@ -110,3 +191,19 @@ def test_command_line_says_in_one_line_that_there_is_no_data_set(environment: No
     error = result.stderr.strip()
     assert error.startswith("error: s3://s2d/nothing is not a data set")
     assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["--noise", "drop=2"], "write KIND=PROBABILITY from 0 to 1"),
+        (["--refine-model", "m"], "refinement: name either an endpoint or a model folder"),
+        (["--checkpoint", "./nowhere"], "there is no RadGraph checkpoint ./nowhere; fetch radgraph-xl.tar.gz"),
+        (["--model", "radgraph"], "has the labels of radgraph-xl, not of radgraph"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(options: list[str], said: str, dataset_uri: str, tmp_path: Path) -> None:
+    asked = ["--dataset-uri", dataset_uri, "--out-prefix", "s3://s2d", "--cache", str(tmp_path)]
+    result = CliRunner().invoke(key_phrases, [*asked, *options])
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr and result.stderr.strip().count("\n") == 0
