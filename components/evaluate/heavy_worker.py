@@ -80,13 +80,15 @@ def ratescore(references: list[str], hypotheses: list[str]) -> Scores:
     import torch
     from RaTEScore import RaTEScore
 
+    if not all(text.strip() for text in [*references, *hypotheses]):
+        raise ValueError("it cannot read an empty report; leave such studies out")
     found = RaTEScore(use_gpu=torch.cuda.is_available()).compute_score(hypotheses, references)
     return {f"ratescore[RaTEScore@{version('RaTEScore')}]": found}
 
 
 USER_CACHE = os.environ.get("XDG_CACHE_HOME") or "~/.cache"  # where radeval keeps two of its models
 DISTILROBERTA = Weights("distilroberta-base")
-RADEVAL = ("radeval", "radeval", "'radeval==2.2.1' 'numpy<2'")
+RADEVAL = ("radeval", "radeval", "'radeval==2.2.1' 'numpy<2' 'pyarrow<26'")
 RADCLIQ_WEIGHTS = (
     DISTILROBERTA,
     Weights("bert-base-uncased"),
