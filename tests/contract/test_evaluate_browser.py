@@ -206,6 +206,14 @@ def page(request: pytest.FixtureRequest) -> Path:
     return found
 
 
+def test_the_browser_would_notice(browser: Browser, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<!doctype html><img src="http://127.0.0.1:9/x.png"><script>missing()</script>')
+    browser.open(bad)
+    assert "http://127.0.0.1:9/x.png" in browser.requests()
+    assert len(browser.complaints()) >= 2
+
+
 def test_nothing_is_asked_for_and_nothing_complains(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.requests() == [page.as_uri()]

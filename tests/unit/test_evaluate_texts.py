@@ -141,6 +141,7 @@ def test_other_languages_are_told_from_english(text: str) -> None:
         "Cardiomediastinal silhouette normal. Pulmonary vasculature normal. Osseous structures intact.",
         "Dual-lead pacemaker, sternotomy wires, and CABG clips unchanged.",
         "ET tube terminates 4 cm above the carina; NG tube tip is below the diaphragm.",
+        "XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX opacity. XXXX XXXX.",
         "pneumothorax pneumothorax opacity opacity effusion lungs lungs lungs",  # a decoder that loops is scored
         "",
     ],
