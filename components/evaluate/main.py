@@ -14,7 +14,7 @@ from components.evaluate.evaluation import ARMS, SEED, SPLIT, Data, evaluate
 from components.evaluate.generate import Generator, blank_report, embeddings, other_patients, write_drafts
 from components.evaluate.report_html import render_page
 from components.evaluate.serving import Served, find_served, references_digest, with_texts
-from components.evaluate.table import format_table
+from components.evaluate.table import format_table, served_line
 from components.shared.dataset import read_manifest, read_studies
 from components.shared.lineage import git_commit, library_versions, now_utc, sha256_bytes
 from components.shared.scratch import scratch_folder
@@ -65,7 +65,7 @@ def run(
         "created_at": now_utc().isoformat(),
     }
     store.put_bytes(join_uri(out_uri, "predictions.jsonl"), predictions)
-    store.put_bytes(join_uri(out_uri, "table.md"), f"{format_table(evaluation)}\n{served.line()}\n".encode())
+    store.put_bytes(join_uri(out_uri, "table.md"), f"{format_table(evaluation)}\n{served_line(evaluation)}\n".encode())
     store.put_bytes(join_uri(out_uri, "report.html"), render_page(evaluation, data.test, drafts).encode())
     store.put_bytes(join_uri(out_uri, "evaluation.json"), json.dumps(evaluation, indent=1).encode())
     full = evaluation["rows"][0][scores.HEADLINE]

@@ -47,12 +47,6 @@ class Served:
         compared = self.texts is not None
         return {"version": self.version, "model_uri": self.model_uri, "comparable": compared, "why_not": self.why_not}
 
-    def line(self) -> str:
-        """For the table: what the model was compared with, or why not and which rule then holds."""
-        if self.texts is None:
-            return f"Served version: not compared; {self.why_not}."
-        return f"Served version: {self.version}, compared on the same test studies."
-
 
 def references_digest(studies: Sequence[Study]) -> str:
     """One digest of which studies these are and what is true of them."""

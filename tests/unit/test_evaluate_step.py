@@ -331,7 +331,7 @@ def test_every_kubeflow_artifact_has_a_file(
     assert all(Path(a.path).stat().st_size > 0 for a in (metrics, confusion, page, table))
     written = Path(table.path).read_text()
     assert written.startswith(format_table(seeing))
-    assert "Served version: not compared; the evaluation was not told where versions lie" in written
+    assert "not compared; the evaluation was not told where versions lie" in written
 
 
 def test_base_models_in_the_store_come_to_the_node_before_the_checkpoint_is_loaded(
