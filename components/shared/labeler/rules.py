@@ -104,7 +104,8 @@ def split_sentences(text: str) -> list[tuple[int, int]]:
     What goes on for more than LONGEST characters is cut between words: the work grows with the cube of the length.
     """
     masked = _ABBREVIATION.sub("vs ", text)
-    spans, start = [], 0
+    spans: list[Span] = []
+    start = 0
     ends = [(m.start(), m.end()) for m in _SENTENCE_END.finditer(masked)]
     for stop, after in [*ends, (len(text), len(text))]:
         piece = text[start:stop]
