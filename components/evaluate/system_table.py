@@ -81,13 +81,13 @@ def nlg_rows(metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def ce_rows(evaluation: dict[str, Any]) -> list[list[str]]:
-    """Every average x number of labels x treatment of uncertain; the headline cell has its interval above."""
+    """Every average x number of labels x treatment of uncertain; the JSON has the intervals of P and R too."""
     family, metrics = evaluation["protocol"]["family"], evaluation["metrics"]
     rows = [["average", "labels", *(f"{u} {part.upper()}" for u, part in COLUMNS)]]
     for average in AVERAGES:
         for size in SIZES:
-            keys = [f"{family}_{average}_{part}_{size}_{u}" for u, part in COLUMNS]
-            rows.append([f"{family} {average}", size, *(cell(metrics[key], interval=False) for key in keys)])
+            values = [(metrics[f"{family}_{average}_{part}_{size}_{u}"], part == "f1") for u, part in COLUMNS]
+            rows.append([f"{family} {average}", size, *(cell(value, interval=is_f1) for value, is_f1 in values)])
     return rows
 
 
