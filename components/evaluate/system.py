@@ -16,6 +16,7 @@ from components.evaluate import extras, meteor, profiles, scores, statistics
 from components.evaluate.cases import choose_cases
 from components.evaluate.controls import compare_controls, constant_texts, control_sums
 from components.evaluate.guards import guard_metrics
+from components.evaluate.heavy import interpreter
 from components.evaluate.labelling import Labelled, LabelSource, label_all
 from components.evaluate.statistics import Sums
 from components.evaluate.texts import Texts, match, read_predictions, read_references
@@ -47,6 +48,8 @@ class Settings:
         profiles.get(self.profile)
         if self.meteor and (reason := meteor.missing()):
             raise ConfigError(reason)
+        if self.heavy:
+            interpreter()
         if self.radgraph not in ("", extras.SHIPPED) and not Path(self.radgraph).is_dir():
             raise ConfigError(f"there is no RadGraph checkpoint {self.radgraph}; name its folder, or {extras.SHIPPED}")
 

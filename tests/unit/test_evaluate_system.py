@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from components.evaluate import extras, radgraph_f1
 from components.evaluate.command import evaluate
+from components.evaluate.heavy import Pair
 from components.evaluate.scores import HEADLINE
+from components.evaluate.statistics import holm
 from model.records import OBSERVATIONS
 
 NORMAL = "The lungs are clear. No pleural effusion or pneumothorax. The heart size is normal."
@@ -228,3 +231,47 @@ def test_the_page_about_evaluation_names_the_options_that_there_are() -> None:
     there = {name for option in evaluate.params for name in option.opts}
     named = set(re.findall(r"--[a-z][a-z-]+", text))
     assert named == there
+
+
+def test_graphs_join_the_comparison_under_one_correction(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overlap(references: list[str], hypotheses: list[str], checkpoint: Path | None) -> np.ndarray:
+        same = [[float(r == h)] * 3 for r, h in zip(references, hypotheses, strict=True)]
+        return np.array(same)
+
+    monkeypatch.setattr(radgraph_f1, "radgraph_f1", overlap)
+    monkeypatch.setattr(radgraph_f1, "key", lambda checkpoint: "graphf1[words@1]")
+    monkeypatch.setattr(radgraph_f1, "name", lambda checkpoint: "equal texts")
+    out = case.run(
+        "--predictions", case.file("a"), "--predictions", case.file("b", s2=NORMAL),
+        "--compare", case.file("c", s1=HEART, s3=NORMAL), "--compare", case.file("d", s1=HEART),
+        "--radgraph", "shipped",
+    )  # fmt: skip
+    assert out["radgraph"]["metrics"]["graphf1[words@1].RG_ER"]["value"] == pytest.approx((4 / 4 + 3 / 4) / 2)
+    table = out["comparison"]["differences"]
+    assert table["graphf1[words@1].RG_ER"]["difference"] == pytest.approx(7 / 8 - 5 / 8)
+    assert {key: row["p_holm"] for key, row in table.items()} == holm({key: row["p"] for key, row in table.items()})
+    assert "Graphs by equal texts" in out["printed"] and "| graphf1[words@1].RG_bar_ER " in out["printed"]
+
+
+def test_a_metric_whose_weights_are_missing_is_a_line_and_no_number(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(names: tuple[str, ...], pairs: list[Pair]) -> dict[str, Any]:
+        lengths = {pair.id: {"green[x]": len(pair.hyp) / len(pair.ref)} for pair in pairs}
+        return {"green": {"package": "x@1", "scores": lengths}, "bertscore": {"missing": "bertscore needs weights"}}
+
+    monkeypatch.setattr(extras, "heavy_metrics", answer)
+    page = case.folder / "out.html"
+    out = case.run("--predictions", case.file("a"), "--heavy", "green", "--heavy", "bertscore", "--html", page)
+    assert out["heavy"]["green"]["metrics"]["green[x]"] == {"value": 1, "low": 1, "high": 1}
+    assert out["heavy"]["bertscore"] == {"missing": "bertscore needs weights"}
+    assert "Not computed: bertscore needs weights." in out["printed"]
+    assert "Not computed: bertscore needs weights." in page.read_text() and "green[x]" in page.read_text()
+
+
+def test_a_python_for_large_models_that_is_not_there_is_refused_at_once(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S2D_HEAVY_PYTHON", "no-such-python")
+    result = case.invoke("--predictions", case.file("a"), "--heavy", "green")
+    assert result.exit_code == 2 and "no-such-python" in result.stderr and result.stderr.count("\n") == 1
