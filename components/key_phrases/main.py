@@ -1,5 +1,6 @@
 """Give every study of a data set its RadGraph graph and the key phrases composed from it, as a new data set."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from components.shared.storage import ObjectStore, join_uri
 from model.config import PhraseNoise
 from model.errors import DataError
 from model.records import Study
+
+SAMPLE = "refined_sample.jsonl"
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +48,14 @@ def empty_shares(studies: Sequence[Study]) -> dict[str, float]:
     return {split: round(empty_of[split] / count, 4) for split, count in sorted(studies_of.items())}
 
 
-def _refined(studies: Sequence[Study], settings: RefineSettings | None) -> tuple[list[Study], dict[str, Any]]:
+def _refined(studies: Sequence[Study], settings: RefineSettings | None) -> tuple[list[Study], dict[str, Any], bytes]:
+    """Studies with refined phrases, what the manifest says of it, and phrases for a person to read."""
     if settings is None:
-        return list(studies), not_refined()
+        return list(studies), not_refined(), b""
     refined = refine({study.study_id: study.key_phrases for study in studies}, settings)
     new = [study.model_copy(update={"key_phrases": refined.phrases[study.study_id]}) for study in studies]
-    return new, refined.report
+    sample = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in refined.sample)
+    return new, refined.report, sample.encode()
 
 
 def run(
@@ -73,12 +78,13 @@ def run(
     graphs, about = graphs_of(studies, extraction or Extraction(), store)
     composed = add_phrases(studies, graphs, kept_polarities)
     noisy, spoilt = with_noise(composed, noise or PhraseNoise(), seed)
-    enriched, refinement = _refined(noisy, refine)
+    enriched, refinement, sample = _refined(noisy, refine)
 
     kept, left_out = {study.study_id for study in enriched}, read_exclusions(store, dataset_uri)
     without_graph = [ExcludedStudy(s.study_id, "rule", "no_graph") for s in studies if s.study_id not in kept]
     files = {f.file: store.get_bytes(join_uri(dataset_uri, f.file)) for f in manifest.files if f.file != EXCLUDED}
     files[FILE] = phrase_lines(enriched, {study.study_id: study.key_phrases for study in composed})
+    files |= {SAMPLE: sample} if sample else {}
     provenance: dict[str, Any] = {
         "dataset_digest": manifest.digest,
         **about,

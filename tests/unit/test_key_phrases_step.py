@@ -1,23 +1,24 @@
 """The key-phrase step from data set to data set, over a real S3 API in this process."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from components.key_phrases import main as step
 from components.key_phrases.__main__ import key_phrases
 from components.key_phrases.graphs import Extraction, extract
 from components.key_phrases.main import run
-from components.key_phrases.refine import not_refined
+from components.key_phrases.refine import Refined, RefineSettings, not_refined
 from components.shared.dataset import read_exclusions, read_manifest, read_studies, write_dataset
 from components.shared.excluded import ExcludedStudy
 from components.shared.radgraph.extractor import Graph, RadGraphExtractor
 from components.shared.storage import ObjectStore
 from model.config import PhraseNoise
 from model.errors import ConfigError
-from model.records import Study
+from model.records import KeyPhrase, Study
 
 NORMAL = "No pleural effusion or pneumothorax."
 SICK = "There is a large right pleural effusion."
@@ -87,6 +88,26 @@ def test_noise_spoils_the_phrases_and_is_recorded(store: ObjectStore, dataset_ur
     assert [phrase.text for phrase in read_studies(store, uri)[1].key_phrases] == ["large left pleural effusion"]
     noise = read_manifest(store, uri).config["key_phrases"]["noise"]
     assert (noise["side_swap"], noise["seed"], noise["changed"]) == (1.0, 5, 1)
+
+
+def test_refined_phrases_take_the_place_of_the_rules(
+    store: ObjectStore, dataset_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refinement itself is tested beside its guards; here it capitalises."""
+
+    def louder(studies: Mapping[str, Sequence[KeyPhrase]], settings: RefineSettings) -> Refined:
+        new = {
+            key: tuple(phrase.model_copy(update={"text": phrase.text.upper()}) for phrase in phrases)
+            for key, phrases in studies.items()
+        }
+        return Refined(new, {"model": settings.model}, ({"written": "A"},))
+
+    monkeypatch.setattr(step, "refine", louder)
+    settings = RefineSettings(endpoint="http://127.0.0.1:1/v1", model="loud", cache=tmp_path / "c")
+    uri = run(dataset_uri, "s3://s2d", "positive", refine=settings)
+    assert [phrase.text for phrase in read_studies(store, uri)[1].key_phrases] == ["LARGE RIGHT PLEURAL EFFUSION"]
+    assert read_manifest(store, uri).config["key_phrases"]["refinement"] == {"model": "loud"}
+    assert store.get_bytes(f"{uri}/refined_sample.jsonl") == b'{"written": "A"}\n'
 
 
 def test_every_phrase_is_traced_to_its_report(store: ObjectStore, dataset_uri: str) -> None:

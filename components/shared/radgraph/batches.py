@@ -23,7 +23,7 @@ from components.shared.radgraph.package import import_radgraph, quiet
 
 Ints = npt.NDArray[np.int64]
 
-MOST_WORDS = 1000  # pairs of spans grow with the square; no chest report is as long
+MOST_WORDS = 600  # memory grows with the square: some gigabytes for a published model; no chest report is as long
 PAIR_NUMBERS = {"cpu": 4_000_000, "cuda": 400_000_000}  # numbers that describe a batch's pairs of spans
 MOST_REPORTS = 64
 
@@ -63,7 +63,7 @@ class Batches:
                 yield position, None
             else:
                 reports.append(report)
-        for batch in self._batches(sorted(reports, key=lambda report: (len(report.words), len(report.pieces)))):
+        for batch in self._batches(sorted(reports, key=lambda report: (self._is_folded(report), len(report.words)))):
             yield from zip((report.position for report in batch), self._forward(batch), strict=True)
 
     def _read(self, position: int, words: list[str]) -> Words | None:
@@ -88,18 +88,21 @@ class Batches:
         return self._pieces[word]
 
     def _batches(self, reports: Sequence[Words]) -> Iterator[list[Words]]:
-        """Reports in order of length, cut where a batch would be too large. Folded ones (> 512 pieces) go alone."""
+        """Reports in order of length, cut where a batch would be too large. Folded ones come last and go alone."""
         share, width = self.model._relation._spans_per_word, 3 * self.model._endpoint_span_extractor.get_output_dim()
         room, batch = PAIR_NUMBERS[self.radgraph.device.type], list[Words]()
         for report in reports:
             numbers = (len(batch) + 1) * (share * len(report.words) + 1) ** 2 * width
-            is_long = len(report.pieces) > self._indexer._max_length
-            if batch and (numbers > room or is_long or len(batch) == MOST_REPORTS):
+            if batch and (numbers > room or self._is_folded(report) or len(batch) == MOST_REPORTS):
                 yield batch
                 batch = []
             batch.append(report)
         if batch:
             yield batch
+
+    def _is_folded(self, report: Words) -> bool:
+        """Whether the encoder reads it in several parts."""
+        return len(report.pieces) > int(self._indexer._max_length)
 
     def _forward(self, batch: Sequence[Words]) -> list[dict[str, Any]]:
         """The package's own forward pass and graphs."""
@@ -108,7 +111,7 @@ class Batches:
         document = self._document.from_json({"doc_key": "", "dataset": model_type, "sentences": sentences})
         spans = [_spans(len(words), self.reader._max_span_width) for words in sentences]
         inputs = {
-            "text": {"bert": {key: torch.from_numpy(value)[None] for key, value in _tensors(batch).items()}},
+            "text": {"bert": {key: torch.from_numpy(value)[None] for key, value in self._tensors(batch).items()}},
             "spans": torch.from_numpy(_padded(spans, -1))[None],
         }
         with torch.inference_mode(), quiet():
@@ -116,6 +119,20 @@ class Batches:
             output = self.model(**inputs, metadata=[document])
         found, related = output["ner"]["predictions"], output["relation"]["predictions"]
         return [_graph(*each) for each in zip(sentences, found, related, strict=True)]
+
+    def _tensors(self, batch: Sequence[Words]) -> dict[str, Any]:
+        """What the package's indexer makes of the reports, padded to the longest."""
+        pieces = _padded([np.asarray(report.pieces, np.int64) for report in batch], self._tokenizer.pad_token_id or 0)
+        is_piece = np.arange(pieces.shape[1]) < np.array([[len(report.pieces)] for report in batch])
+        offsets = _padded([np.asarray(report.offsets, np.int64) for report in batch], 0)
+        return {
+            "token_ids": pieces,
+            "mask": np.arange(offsets.shape[1]) < np.array([[len(report.words)] for report in batch]),
+            "type_ids": np.zeros_like(pieces),
+            "offsets": offsets,
+            "wordpiece_mask": is_piece,
+            "segment_concat_mask": is_piece,
+        }
 
 
 def _graph(words: list[str], found: Sequence[Any], related: Sequence[Any]) -> dict[str, Any]:
@@ -153,21 +170,6 @@ def _spans(words: int, widest: int) -> Ints:
     first = np.repeat(np.arange(words), widest)
     last = first + np.tile(np.arange(widest), words)
     return np.stack([first, last], axis=1)[last < words]
-
-
-def _tensors(batch: Sequence[Words]) -> dict[str, Any]:
-    """What the package's indexer makes of the reports, padded to the longest."""
-    pieces = _padded([np.asarray(report.pieces, np.int64) for report in batch], 0)
-    is_piece = np.arange(pieces.shape[1]) < np.array([[len(report.pieces)] for report in batch])
-    offsets = _padded([np.asarray(report.offsets, np.int64) for report in batch], 0)
-    return {
-        "token_ids": pieces,
-        "mask": np.arange(offsets.shape[1]) < np.array([[len(report.words)] for report in batch]),
-        "type_ids": np.zeros_like(pieces),
-        "offsets": offsets,
-        "wordpiece_mask": is_piece,
-        "segment_concat_mask": is_piece,
-    }
 
 
 def _padded(arrays: Sequence[Ints], value: int) -> Ints:
