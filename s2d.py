@@ -112,15 +112,22 @@ def data() -> None:
 )
 @click.option("--patients", default=900, show_default=True, help="Patients; each has one to five studies.")
 @click.option("--seed", default=1, show_default=True, help="Seed of everything drawn; below 900.")
+@click.option(
+    "--language",
+    default="usual",
+    show_default=True,
+    type=click.Choice(["usual", "paraphrased", "held_out"]),
+    help="Whose words the reports are in. The two reserves test what reads reports.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
-def make_phantom_command(layout: str, patients: int, seed: int, out: Path) -> None:
+def make_phantom_command(layout: str, patients: int, seed: int, language: str, out: Path) -> None:
     """Write phantom radiographs with reports and exact truth, in the layout of a real data set.
 
     The same seed gives the same studies in every layout. Open-i has one study per patient, so iu-xray has too.
     """
     from components.preprocess.phantom.make import make_phantom
 
-    make_phantom(out, patients=patients, seed=seed, layout=layout)
+    make_phantom(out, patients=patients, seed=seed, layout=layout, language=language)
     click.echo(out)
 
 
