@@ -16,6 +16,7 @@ from components.deploy import main as deploy
 from components.evaluate.baselines import ALL_NORMAL
 from components.evaluate.main import run as evaluate
 from components.evaluate.serving import Served, find_served
+from components.evaluate.texts import read_predictions
 from components.register import main as registry
 from components.shared.dataset import read_manifest, write_dataset
 from components.shared.model_versions import NAME, move_pointer, read_pointer
@@ -134,16 +135,18 @@ def line(store: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.Fi
     return Line(store, prefix, uri)
 
 
-def test_a_first_release_says_so_and_becomes_what_the_next_is_compared_with(line: Line) -> None:
+def test_a_first_release_says_so_and_becomes_what_the_next_is_compared_with(line: Line, tmp_path: Path) -> None:
     first = line.release("one", GOOD)
     assert first["gate"]["passed"]
     assert "first release" in first["gate"]["serving"]["why_not"]
     assert "first release" in line.store.get_bytes(join_uri(first["uri"], "model_card.md")).decode()
     pointer = read_pointer(line.store, line.models_uri)
     assert pointer is not None and pointer.model_uri == first["uri"]
-    kept = [json.loads(text) for text in line.store.get_bytes(join_uri(first["uri"], "predictions.jsonl")).splitlines()]
-    assert len(kept) == 60
-    assert {frozenset(row) for row in kept} == {frozenset(("id", "patient", "text"))}  # no true report goes along
+    kept = line.store.get_file(join_uri(first["uri"], "predictions.jsonl"), tmp_path / "kept.jsonl")
+    assert kept == first["predictions_sha256"]
+    rows = [json.loads(text) for text in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert {frozenset(row) for row in rows} == {frozenset(("id", "patient", "text"))}  # no true report goes along
+    assert len(read_predictions(tmp_path / "kept.jsonl").ids) == 60  # as `s2d evaluate` reads any system's
 
 
 def test_a_worse_model_is_refused_with_the_numbers_and_the_served_one_stays(line: Line) -> None:
