@@ -23,7 +23,8 @@ METHOD = """## How it was measured
 - Reports go through the model in order of length, as many at a time as fit a budget of span pairs, so little of a batch
   is padding.
 - Word pieces are asked for once per word of the corpus, not per word of every report.
-- Candidate spans are arrays; the package makes an object of each.
+- Candidate spans are arrays; the package makes an object of each. A pair of spans is scored in parts, so that most of
+  the first layer sees every span once and not once per pair.
 - No gradients are recorded.
 
 With a large encoder the arithmetic dominates, and a core does the same arithmetic for a batch as for single reports:
