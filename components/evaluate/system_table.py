@@ -54,7 +54,7 @@ def protocol_lines(p: dict[str, Any]) -> list[str]:
         f"{files} against {p['references']['file']}: {p['n_reports']:,} reports"
         f" of {p['n_patients']:,} patients, {p['share_all_normal']:.0%} of them all-normal, references of"
         f" {p['mean_reference_words']:.1f} words.",
-        f"Text profile {p['profile']} ({p['profile_about']}). Labels: {p['labeler']}, {ABOUT_LABELER[p['family']]}."
+        f"Text profile {p['profile_about']}. Labels: {p['labeler']}, {ABOUT_LABELER[p['family']]}."
         " u0 counts uncertain as negative, u1 as positive. Brackets: 95 % interval over"
         f" {p['bootstrap']['resamples']:,} resamples of patients.",
     ]

@@ -112,5 +112,16 @@ def guard_line(evaluation: dict[str, Any]) -> str:
         f" {g['distinct_reports_share']:.0%}, most frequent report {g['most_frequent_report_share']:.0%}, copied"
         f" from training {g['train_report_copy_share']:.0%}, side correct {g['laterality_accuracy']:.2f} of"
         f" {g['laterality_matched']}, mentions of an earlier study {g['prior_reference_rate']:.0%} (references"
-        f" {g['prior_reference_rate_of_references']:.0%}), empty {g['empty_share']:.0%}."
+        f" {g['prior_reference_rate_of_references']:.0%}), empty {g['empty_share']:.0%}{_further_guards(g)}."
     )
+
+
+def _further_guards(g: dict[str, float]) -> str:
+    """Those that not every evaluation has."""
+    titles = {
+        "prior_hallucination_rate": "earlier studies spoken of where there is none",
+        "numbers_invented_share": "numbers invented",
+        "numbers_kept_share": "numbers kept",
+        "same_as_blank_image_share": "written for a blank image too",
+    }
+    return "".join(f", {title} {g[key]:.0%}" for key, title in titles.items() if key in g)

@@ -112,6 +112,14 @@ def test_an_empty_prediction_is_neither_dropped_nor_normal(case: Case) -> None:
     assert "WARNING: 1 predictions are empty" in out["printed"]
 
 
+def test_one_study_is_scored_without_another_patient_to_compare_with(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    write(case.references, TRUE[:1])
+    out = case.run("--predictions", write(tmp_path / "one.jsonl", TRUE[:1]), "--html", tmp_path / "one.html")
+    assert out["metrics"][HEADLINE] == {"value": 1, "low": 1, "high": 1}
+    assert "other_patient" not in out["baselines"] and [c["kind"] for c in out["cases"]] == ["worst"]
+
+
 def test_seeds_have_their_range_beside_the_interval(case: Case) -> None:
     files = [case.file("a"), case.file("b", s2=NORMAL), case.file("c", s3=NORMAL, s4=NORMAL)]
     alone = [case.run("--predictions", file)["metrics"][HEADLINE]["value"] for file in files]
