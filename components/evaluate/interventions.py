@@ -81,13 +81,22 @@ def run(cases: Sequence[Intervention], model: Scorer, *, seed: int) -> dict[str,
         "swap_rate": _summary([r for r in asked if r["swap"] is not None], lambda row: row["swap"], seed),
         "mirror_rate": _summary([r for r in asked if r["mirror"] is not None], lambda row: row["mirror"], seed),
         "per_observation": {
-            name: {
-                "described": len(own := [r for r in present if r["observation"] == name]),
-                "cf_gap": round(float(np.mean([r["gap"][0] for r in own])), 4),
-                "disappears_when_removed": round(float(np.mean([r["disappears"] for r in own])), 4),
-            }
+            name: _of_one([row for row in asked if row["observation"] == name])
             for name in sorted({row["observation"] for row in present})
         },
+    }
+
+
+def _of_one(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Counts and means of one observation."""
+    told, moved = [r for r in rows if r["gap"] is not None], [r for r in rows if r["swap"] is not None]
+    return {
+        "cases": len(rows),
+        "described": len(told),
+        "cf_gap": round(float(np.mean([r["gap"][0] for r in told])), 4),
+        "disappears_when_removed": round(float(np.mean([r["disappears"] for r in told])), 4),
+        "swapped": sum(r["swap"] for r in moved),
+        "swap_cases": len(moved),
     }
 
 
