@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from components.evaluate.interventions import Intervention
+from components.preprocess.phantom.grammar import observation_of
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.render import render
 from components.preprocess.phantom.state import Finding, Side, StudyState
-from components.preprocess.phantom.truth import observation_of
 from model.radiograph import fit_mask, fit_to_square
 
 RENDERED = 256  # as data sets are

@@ -22,9 +22,10 @@ from bench.evidence_candidates import CANDIDATES, Candidate
 from components.evaluate import interventions as intervene
 from components.evaluate.grounding import claims_of, judge
 from components.evaluate.maps import METRICS
+from components.preprocess.phantom.grammar import observation_of
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.render import render
-from components.preprocess.phantom.truth import bounding_box, observation_of
+from components.preprocess.phantom.truth import bounding_box
 from components.shared.lineage import git_commit
 from model.config import load_preset
 from model.generation import Draft, DraftSentence, ReportGenerator
