@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from model.errors import DataError
-from model.generation import Draft
 from model.radiograph import decode_png
 from model.records import Study
+
+if TYPE_CHECKING:
+    from model.generation import Draft  # torch takes seconds to import, and scoring texts needs none of it
 
 BATCH_SIZE = 32
 
@@ -21,12 +23,12 @@ class Generator(Protocol):
     @property
     def image_size(self) -> int: ...
 
-    def draft(self, images: np.ndarray, *, evidence: bool = False) -> list[Draft]: ...
+    def draft(self, images: np.ndarray, *, evidence: bool = False) -> "list[Draft]": ...
 
     def embed(self, images: np.ndarray) -> np.ndarray: ...
 
 
-def write_drafts(generator: Generator, images: Sequence[bytes], *, title: str, evidence: bool = False) -> list[Draft]:
+def write_drafts(generator: Generator, images: Sequence[bytes], *, title: str, evidence: bool = False) -> "list[Draft]":
     """One draft per PNG of a square radiograph, in their order."""
     return [
         draft
