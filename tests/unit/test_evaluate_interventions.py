@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.counterfactuals import interventions, is_alone
-from components.evaluate.interventions import Intervention, elsewhere, occluded, run, sides_said
+from components.evaluate.interventions import OTHER, Intervention, elsewhere, occluded, run, sides_said
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import Finding
 from model.generation import Draft
@@ -120,6 +120,9 @@ def test_phantom_counterfactuals_differ_by_the_finding_alone() -> None:
     found = next(interventions(6, 3, 112))
     changed = np.abs(found.image.astype(int) - found.without) > 25
     assert changed.any()
+    moved = np.abs(found.swapped.astype(int) - found.without)
+    halves = {"right": moved[:, :56].sum(), "left": moved[:, 56:].sum()}  # the patient's right is on the image's left
+    assert halves[OTHER[found.side]] > 2 * halves[found.side]
     near = np.argwhere(found.mask)
     for row, column in np.argwhere(changed):
         assert np.hypot(near[:, 0] - row, near[:, 1] - column).min() < 16
