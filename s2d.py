@@ -176,14 +176,16 @@ def base_models() -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--bucket", default="s2d", show_default=True, help="Bucket of the object store.")
 def base_models_put(folder: Path, bucket: str) -> None:
-    """Upload the model in FOLDER and print its address, which a preset names as `source`."""
+    """Upload the model in FOLDER and print its address: a preset's `source`, or the --checkpoint of key phrases."""
     from components.shared import base_models
+    from components.shared.radgraph import checkpoints
     from components.shared.storage import ObjectStore
     from local.platform import platform_environment
 
     if not os.environ.get("AWS_S3_ENDPOINT"):
         os.environ.update(platform_environment())
-    click.echo(base_models.put(ObjectStore.from_env().patient(), folder, bucket))
+    put = checkpoints.put if checkpoints.is_checkpoint(folder) else base_models.put
+    click.echo(put(ObjectStore.from_env().patient(), folder, bucket))
 
 
 @base_models.command("get")
