@@ -46,14 +46,19 @@ class Intervention:
         """(5, S, S): as it is, without the finding and its control, occluded and its control."""
         region = ndimage.binary_dilation(self.mask, iterations=max(1, round(GROWN * len(self.mask))))
         changes = (self.without, elsewhere(self.image, self.without))
-        hidden = (occluded(self.image, region, seed=seed), occluded(self.image, region[:, ::-1], seed=seed))
+        hidden = (occluded(self.image, region, seed=seed), occluded(self.image, mirrored(region), seed=seed))
         return np.stack([self.image, *changes, *hidden])
+
+
+def mirrored(image: np.ndarray) -> np.ndarray:
+    """The other way round. For asking only: no report is ever learned from, or kept with, such an image."""
+    return image[:, ::-1]
 
 
 def elsewhere(image: np.ndarray, changed: np.ndarray) -> np.ndarray:
     """The change from `image` to `changed`, made at the mirrored place instead."""
     difference = changed.astype(int) - image.astype(int)
-    return np.clip(image + difference[:, ::-1], 0, 255).astype(np.uint8)
+    return np.clip(image + mirrored(difference), 0, 255).astype(np.uint8)
 
 
 def occluded(image: np.ndarray, region: np.ndarray, *, seed: int) -> np.ndarray:
@@ -102,7 +107,7 @@ def _of_one(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _ask(case: Intervention, model: Scorer, seed: int) -> dict[str, Any]:
     """What one case shows; None where the model's report has nothing that the test is about."""
-    reports = model.draft(np.stack([case.image, case.without, case.swapped, case.image[:, ::-1]]))
+    reports = model.draft(np.stack([case.image, case.without, case.swapped, mirrored(case.image)]))
     given, without, swapped, mirrored = (draft.findings for draft in reports)
     row: dict[str, Any] = {"patient": case.patient_id, "observation": case.observation}
     row |= _scored(case, model, given, seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.counterfactuals import interventions, is_alone
-from components.evaluate.interventions import OTHER, Intervention, elsewhere, occluded, run, sides_said
+from components.evaluate.interventions import OTHER, Intervention, elsewhere, mirrored, occluded, run, sides_said
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import Finding
 from model.generation import Draft
@@ -106,7 +106,7 @@ def test_the_control_is_the_same_change_on_the_other_side() -> None:
     control = elsewhere(one.image, one.without)
     assert np.array_equal(control[:, : SIZE // 2], one.image[:, : SIZE // 2])
     changed = np.abs(control.astype(int) - one.image)
-    assert np.array_equal(changed > 0, one.mask[:, ::-1])
+    assert np.array_equal(changed > 0, mirrored(one.mask))
 
 
 def test_an_occluder_is_like_its_surroundings_and_touches_nothing_else() -> None:
