@@ -108,14 +108,14 @@ def _of_one(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _ask(case: Intervention, model: Scorer, seed: int) -> dict[str, Any]:
     """What one case shows; None where the model's report has nothing that the test is about."""
     reports = model.draft(np.stack([case.image, case.without, case.swapped, mirrored(case.image)]))
-    given, without, swapped, mirrored = (draft.findings for draft in reports)
+    given, without, swapped, turned = (draft.findings for draft in reports)
     row: dict[str, Any] = {"patient": case.patient_id, "observation": case.observation}
     row |= _scored(case, model, given, seed)
     if row["gap"] is not None:
         row["disappears"] = float(case.side not in sides_said(without, case.observation))
         row["unstable"] = _other_labels_changed(given, without, case.observation)
     sides = sides_said(given, case.observation)
-    for name, text in (("swap", swapped), ("mirror", mirrored)):
+    for name, text in (("swap", swapped), ("mirror", turned)):
         after = sides_said(text, case.observation)
         row[name] = float(after == {OTHER[case.side]}) if sides == {case.side} and after else None
     return row
