@@ -11,6 +11,7 @@ Lungs and hearts are always in the same place, so where a finding usually is sco
 | class_side_prior | mean training mask of the finding on the side that the sentence names |
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ import numpy as np
 from components.evaluate.maps import RESOLUTION, normalised, read_mask
 from model.records import Region, Study
 
+FEWEST_MASKS = 20  # of a kind: the mean of fewer is a rough prior, and too easy to beat
 NAMES = ("uniform", "centre", "anatomy", "class_prior", "class_side_prior")
 
 Kind = tuple[str, str]  # observation of the region(s), side(s)
@@ -35,11 +37,13 @@ class ChanceMaps:
     """The chance baselines, made of training masks alone."""
 
     means: dict[Kind, np.ndarray]  # of observation and side: sum of the masks over the training studies
+    counts: dict[Kind, int]  # how many studies are in it
 
     @classmethod
     def of(cls, train: Sequence[Study]) -> "ChanceMaps":
         """Sum the masks of every observation and side; several regions of one kind are joined per study."""
         sums: dict[Kind, np.ndarray] = {}
+        counts: Counter[Kind] = Counter()
         for study in train:
             masks: dict[Kind, np.ndarray] = {}
             for region in study.regions:
@@ -48,15 +52,17 @@ class ChanceMaps:
                     masks[key] = masks.get(key, False) | read_mask(region.mask_png)
             for key, mask in masks.items():
                 sums[key] = sums.get(key, 0) + mask.astype(float)
+                counts[key] += 1
         for observation in {name for name, _ in sums}:
             if (observation, "right") in sums and (observation, "left") in sums:
-                sums[observation, "left+right"] = normalised(sums[observation, "right"]) + normalised(
-                    sums[observation, "left"]
-                )
-        return cls(sums)
+                right, left = (observation, "right"), (observation, "left")
+                sums[observation, "left+right"] = normalised(sums[right]) + normalised(sums[left])
+                counts[observation, "left+right"] = min(counts[right], counts[left])
+        return cls(sums, dict(counts))
 
     def __contains__(self, kind: Kind) -> bool:
-        return kind in self.means
+        """Is there a prior that is worth beating?"""
+        return self.counts.get(kind, 0) >= FEWEST_MASKS
 
     def maps(self, kind: Kind) -> dict[str, np.ndarray]:
         """All baselines for a finding; its kind must be in the training data."""

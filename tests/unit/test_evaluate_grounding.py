@@ -225,9 +225,17 @@ def test_a_frequent_finding_does_not_outvote_a_rare_one() -> None:
         mask = square(0, 0)
         test[i] = test[i].model_copy(update={"regions": (region("Lung Lesion", "right", mask),)})
         drafts[i] = draft("There is a nodule in the right lung.", grid)
-    verdict = judge(test, drafts, test, seed=0)
+    verdict = judge(test, drafts, [*test, *test[30:] * 3], seed=0)
     assert verdict["findings"] == ["Lung Lesion", "Pleural Effusion"]
     assert verdict["maps"]["model"]["pointing"]["value"] == pytest.approx(0.5)
+
+
+def test_a_prior_of_few_masks_is_no_opponent() -> None:
+    """Beating the mean of 19 masks proves nothing, so such claims are not judged."""
+    test, drafts = sample(30, 2, lambda row, column: (row, column))
+    verdict = judge(test, drafts, sample(19, 1, lambda row, column: (row, column))[0], seed=0)
+    assert (verdict["claims"], verdict["claims_without_control"]) == (0, 30)
+    assert verdict["status"] == "not validated"
 
 
 def test_without_true_findings_there_is_no_verdict_to_win() -> None:
