@@ -119,15 +119,16 @@ def data() -> None:
     type=click.Choice(["usual", "paraphrased", "held_out"]),
     help="Whose words the reports are in. The two reserves test what reads reports.",
 )
+@click.option("--position-spread", default=0.0, show_default=True, help="How far bodies move on the film, 0 to 1.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
-def make_phantom_command(layout: str, patients: int, seed: int, language: str, out: Path) -> None:
+def make_phantom_command(out: Path, **options: Any) -> None:
     """Write phantom radiographs with reports and exact truth, in the layout of a real data set.
 
     The same seed gives the same studies in every layout. Open-i has one study per patient, so iu-xray has too.
     """
     from components.preprocess.phantom.make import make_phantom
 
-    make_phantom(out, patients=patients, seed=seed, layout=layout, language=language)
+    make_phantom(out, **options)
     click.echo(out)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from components.evaluate.interventions import Intervention
+from bench.interventions import Intervention
 from components.preprocess.phantom.grammar import observation_of
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.render import render

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench import interventions as intervene
 from bench.counterfactuals import as_seen, interventions
 from bench.evidence_candidates import CANDIDATES, Candidate
-from components.evaluate import interventions as intervene
 from components.evaluate.grounding import claims_of, judge
 from components.evaluate.maps import METRICS
 from components.preprocess.phantom.grammar import observation_of

@@ -90,7 +90,7 @@ class ModelIdentity(Record):
 
 
 class Evidence(Record):
-    """Where the model looked while it wrote a sentence. `grid` sums to 1 over the square image."""
+    """Which patches speak for a sentence that the model wrote. `grid` sums to 1 over the square image."""
 
     grid: list[list[float]]  # g x g rows, top to bottom
     status: Literal["validated", "not validated"]  # did such maps beat other-patient and class-prior maps?

@@ -2,7 +2,7 @@
 
 POST /v1/reports                      one radiograph in, its draft report out
 GET  /v1/reports/{id}                 the same report again
-GET  /v1/reports/{id}/evidence.png    where the model looked, sentence by sentence
+GET  /v1/reports/{id}/evidence.png    which patches speak for each sentence
 GET  /v1/model, /healthz, /readyz
 """
 

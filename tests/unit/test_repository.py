@@ -72,8 +72,13 @@ def test_the_flip_pattern_finds_flips(text: str) -> None:
 
 
 def test_no_image_is_flipped(repository: Path) -> None:
-    """Left and right carry the diagnosis; a flipped radiograph with its own report teaches the wrong side."""
-    assert not findings(repository, FLIP, ".py")
+    """Left and right carry the diagnosis; a flipped radiograph with its own report teaches the wrong side.
+
+    The one exception asks a trained model about a mirrored phantom, to see whether its side words follow.
+    """
+    found = [line for line in findings(repository, FLIP, ".py") if not line.startswith("bench/interventions.py:")]
+    assert not found
+    assert len(findings(repository / "bench", FLIP, "interventions.py")) == 1
 
 
 def test_no_file_is_too_large_to_clone(repository: Path) -> None:

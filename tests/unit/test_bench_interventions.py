@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.counterfactuals import interventions, is_alone
-from components.evaluate.interventions import OTHER, Intervention, elsewhere, mirrored, occluded, run, sides_said
+from bench.interventions import OTHER, Intervention, elsewhere, mirrored, occluded, run, sides_said
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import Finding
 from model.generation import Draft
