@@ -19,12 +19,12 @@ def radgraph_estimates(
 ) -> dict[str, Any]:
     """Simple, partial and complete F1 as means over reports (and seeds); with `others`, also the differences.
 
-    name: a checkpoint, or "shipped" for the stand-in, which reads phantom reports only.
+    name: the folder of a checkpoint, or "shipped" for the stand-in, which reads phantom reports only.
     """
     checkpoint = None if name == SHIPPED else Path(name)
 
     def sums(some: Sequence[Texts]) -> Sums:
-        found = [radgraph_f1.radgraph_f1(references.texts, file.texts, checkpoint) for file in some]
+        found = [radgraph_f1.radgraph_f1(references.texts, file.texts, checkpoint, references.ids) for file in some]
         return {"studies": np.ones(len(references)), "scores": np.mean(found, axis=0)}
 
     own = sums(files)

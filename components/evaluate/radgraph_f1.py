@@ -20,14 +20,19 @@ Facts = tuple[frozenset[Any], frozenset[Any], frozenset[Any]]  # of one report, 
 NOTHING: Facts = (frozenset(), frozenset(), frozenset())
 
 
-def radgraph_f1(references: Sequence[str], hypotheses: Sequence[str], checkpoint: Path | None = None) -> np.ndarray:
+def radgraph_f1(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    checkpoint: Path | None = None,
+    ids: Sequence[str] | None = None,
+) -> np.ndarray:
     """(N, 3) F1 of every report, in the order of LEVELS. No text, or no entity, on either side gives 0.
 
     checkpoint: a folder; None is the shipped stand-in, which knows phantom reports only. A text is read once per
-    process. Raises DataError for a written report that gets no graph, instead of scoring it as 0.
+    process. Raises DataError for a written report that gets no graph, instead of scoring it as 0; `ids` name it.
     """
-    reader = _reader(checkpoint)
-    truth, guess = reader.read(references, "reference"), reader.read(hypotheses, "hypothesis")
+    reader, ids = _reader(checkpoint), ids or [f"{i} (from 0)" for i in range(len(references))]
+    truth, guess = reader.read(references, "reference", ids), reader.read(hypotheses, "hypothesis", ids)
     return np.array([f1(t, g) for t, g in zip(truth, guess, strict=True)], dtype=float).reshape(-1, len(LEVELS))
 
 
@@ -80,13 +85,13 @@ class _Reader:
         self.extractor = RadGraphExtractor(checkpoint, model_type)
         self.facts: dict[str, Facts] = {}
 
-    def read(self, texts: Sequence[str], side: str) -> list[Facts]:
+    def read(self, texts: Sequence[str], side: str, ids: Sequence[str]) -> list[Facts]:
         new = [text for text in dict.fromkeys(texts) if text.strip() and text not in self.facts]
         for text, graph in zip(new, self.extractor.try_extract(new), strict=True):
             if graph is None:
                 raise DataError(
-                    f"{side} {list(texts).index(text)} (from 0) gets no RadGraph graph: too long, or no word that the"
-                    f" encoder knows ({text[:40]!r}); leave the study out, or score without RadGraph"
+                    f"the {side} of {ids[list(texts).index(text)]} gets no RadGraph graph: too long, or no word that"
+                    " the encoder knows; leave the study out, or score without RadGraph"
                 )
             self.facts[text] = facts_of(graph)
         return [self.facts[text] if text.strip() else NOTHING for text in texts]

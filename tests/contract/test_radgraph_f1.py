@@ -105,7 +105,7 @@ def test_an_empty_report_scores_nothing_on_either_side(texts: list[str]) -> None
 
 
 def test_a_written_report_without_a_graph_is_refused_not_scored(texts: list[str]) -> None:
-    with pytest.raises(DataError, match=r"hypothesis 1 \(from 0\) gets no RadGraph graph") as refusal:
+    with pytest.raises(DataError, match=r"the hypothesis of 1 \(from 0\) gets no RadGraph graph") as refusal:
         radgraph_f1(texts[:2], [texts[0], "the heart is normal " * 1000])
     assert "\n" not in str(refusal.value)
 
