@@ -242,7 +242,7 @@ def test_the_page_about_evaluation_names_the_options_that_there_are() -> None:
 
 
 def test_graphs_join_the_comparison_under_one_correction(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def overlap(references: list[str], hypotheses: list[str], checkpoint: Path | None) -> np.ndarray:
+    def overlap(references: list[str], hypotheses: list[str], checkpoint: Path | None, ids: list[str]) -> np.ndarray:
         same = [[float(r == h)] * 3 for r, h in zip(references, hypotheses, strict=True)]
         return np.array(same)
 
