@@ -15,13 +15,14 @@ ODD = [
     "Small left effusion. " * 130,  # folded by the encoder: more than 512 pieces
     "Un épanchement ☃ 漢字 de 1.5 cm",
     "Normal.",
+    "the of and",  # no entity
 ]
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     written = [write_report(state).findings for studies in sample_patients(24, 998) for state in studies]
-    return [*written[:12], *ODD, *written[12:24]]
+    return [*written[:12], *ODD, *written[12:24], " ".join(written[:3]), " ".join(written[3:8])]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,20 @@ def test_padded_rows_of_a_batch_have_no_relations(batches: Batches, texts: list[
         assert graph is not None
         for entity in graph["entities"].values():
             assert len({tuple(relation) for relation in entity["relations"]}) == len(entity["relations"])
+
+
+def test_only_entities_are_paired(texts: list[str], batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+    score, paired = batches.model._relation._compute_relation_scores, []
+    monkeypatch.setattr(
+        batches.model._relation,
+        "_compute_relation_scores",
+        lambda spans, mentions: paired.append(spans.shape[:2]) or score(spans, mentions),
+    )
+    ((_, graph),) = batches.annotate(texts[-1:])
+    ((_, bare),) = batches.annotate(["the of and"])
+    assert graph is not None and bare is not None
+    assert len(graph["entities"]) > 10 and bare["entities"] == {}
+    assert 0 < paired[0][1] <= len(graph["entities"]) and paired[1] == (1, 0)
 
 
 def test_reports_that_cannot_be_read_get_none(batches: Batches) -> None:

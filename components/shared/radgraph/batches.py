@@ -6,6 +6,8 @@ plain loop's answer, or makes it slow, is mended here:
 
 - the package builds an object per candidate span and asks the tokenizer word by word: arrays and a memory of words
   take their place;
+- it asks every pair of the spans that it keeps, entities or not, for its relation, then leaves out of the graph what
+  does not join two entities: only pairs of entities are asked;
 - it asks of a batch's padded rows which relations they have: they are cut off before it decides;
 - a batch is as wide as its longest report: reports go in order of length, as many as fit into `PAIR_NUMBERS`.
 """
@@ -49,6 +51,7 @@ class Batches:
         self._document = import_radgraph("radgraph.dygie.data.dataset_readers.document").Document
         self._utils = import_radgraph("radgraph.utils")
         self._pieces: dict[str, list[int]] = {}
+        _pair_entities_alone(self.model)
         _cut_padded_rows(self.model._relation)
         _score_pairs_in_parts(self.model._relation)
 
@@ -143,8 +146,7 @@ def _graph(words: list[str], found: Sequence[Any], related: Sequence[Any]) -> di
     relations: dict[tuple[int, int], list[list[str]]] = {span: [] for span in numbers}
     for each in related:
         source, target = (span.span_sent for span in each.pair)
-        if source in numbers and target in numbers:
-            relations[source].append([each.label, numbers[target]])
+        relations[source].append([each.label, numbers[target]])
     entities = {}
     for each in found:
         start, end = each.span.span_sent
@@ -156,6 +158,35 @@ def _graph(words: list[str], found: Sequence[Any], related: Sequence[Any]) -> di
             "relations": relations[start, end],
         }
     return {"text": " ".join(words), "entities": entities}
+
+
+def _pair_entities_alone(model: Any) -> None:
+    """The package's graph (`get_entity` in its utils) names a relation only where both of its spans are entities.
+
+    A pair's label depends on that pair alone. So of the spans that the pruner keeps, chosen as ever among all,
+    those that the model does not call an entity need not be paired. The others stay in their order.
+    """
+    predict, prune = model._ner.predict, model._relation._prune_spans
+    entities = list[set[tuple[int, int]]]()  # of each report in the batch at hand: the model asks for them first
+
+    def predict_entities(*scores_and_spans: Any) -> Any:
+        found = predict(*scores_and_spans)
+        entities[:] = [{each.span.span_sent for each in report} for report in found]
+        return found
+
+    def keep_entities(*spans_and_lengths: Any) -> tuple[torch.Tensor, ...]:
+        embeddings, scores, kept, mask, indices, spans = prune(*spans_and_lengths)
+        reports = zip(spans.tolist(), kept.tolist(), entities, strict=True)
+        places = [
+            np.array([place for place, span in enumerate(row[:keep]) if tuple(span) in found], np.int64)
+            for row, keep, found in reports
+        ]
+        at = torch.from_numpy(_padded(places, 0)).to(spans.device)
+        counts = kept.new_tensor([len(each) for each in places])
+        chosen = np.arange(len(places))[:, None], at
+        return embeddings[chosen], scores[chosen], counts, mask[chosen], indices[chosen], spans[chosen]
+
+    model._ner.predict, model._relation._prune_spans = predict_entities, keep_entities
 
 
 def _cut_padded_rows(relation: Any) -> None:
