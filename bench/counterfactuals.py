@@ -15,10 +15,12 @@ from model.radiograph import fit_mask, fit_to_square
 RENDERED = 256  # as data sets are
 
 
-def interventions(patients: int, seed: int, image_size: int, *, position_spread: float = 0.0) -> Iterator[Intervention]:
+def interventions(
+    patients: int, seed: int, image_size: int, *, position_spread: float = 0.0, finding_spread: float = 0.0
+) -> Iterator[Intervention]:
     """Every finding of the patients' first studies that is on one side alone."""
     for studies in sample_patients(patients, seed):
-        state = replace(studies[0], position_spread=position_spread)
+        state = replace(studies[0], position_spread=position_spread, finding_spread=finding_spread)
         for finding in state.findings:
             if finding.side in ("right", "left") and is_alone(finding, state):
                 yield _intervention(state, finding, image_size)

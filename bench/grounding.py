@@ -46,6 +46,7 @@ FRAUDS = ("another patient's image", "random connector")
 @click.option("--prior-patients", default=600, show_default=True, help="Patients whose masks make the priors.")
 @click.option("--seed", default=31, show_default=True, help="Of the phantoms; priors come from the next seed.")
 @click.option("--position-spread", default=0.0, show_default=True, help="How far bodies move on the film, 0 to 1.")
+@click.option("--finding-spread", default=0.0, show_default=True, help="How far findings move in their zone, 0 to 1.")
 @click.option("--maps/--no-maps", default=True, show_default=True, help="Compare the kinds of maps.")
 @click.option("--ask/--no-ask", default=True, show_default=True, help="Take findings away and ask again.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
@@ -55,6 +56,7 @@ def main(
     prior_patients: int,
     seed: int,
     position_spread: float,
+    finding_spread: float,
     maps: bool,
     ask: bool,
     json_file: Path | None,
@@ -62,14 +64,15 @@ def main(
     """Judge the evidence of a trained checkpoint on phantoms."""
     generator = ReportGenerator.load(checkpoint)
     size = generator.image_size
-    out: dict[str, Any] = {"commit": git_commit(), "seed": seed, "position_spread": position_spread, "synthetic": True}
+    spreads = {"position_spread": position_spread, "finding_spread": finding_spread}
+    out: dict[str, Any] = {"commit": git_commit(), "seed": seed, **spreads, "synthetic": True}
     if maps:
-        train = film_studies(prior_patients, seed + 1, size, position_spread, "train")
-        test = film_studies(patients, seed, size, position_spread, "test")
+        train = film_studies(prior_patients, seed + 1, size, "train", **spreads)
+        test = film_studies(patients, seed, size, "test", **spreads)
         out["maps"] = compare(generator, test, train)
         click.echo(table(out["maps"]))
     if ask:
-        cases = list(interventions(patients, seed, size, position_spread=position_spread))
+        cases = list(interventions(patients, seed, size, **spreads))
         out["interventions"] = intervene.run(tqdm(cases, "ask again"), generator, seed=SEED)
         out["interventions_blind"] = intervene.run(cases[: len(cases) // 4], blinded(generator), seed=SEED)
         click.echo(json.dumps({k: out[k] for k in ("interventions", "interventions_blind")}, indent=1))
@@ -77,11 +80,11 @@ def main(
         json_file.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
 
 
-def film_studies(patients: int, seed: int, size: int, position_spread: float, split: Split) -> list[Study]:
-    """The first study of every patient, as a data set would hold it, with masks."""
+def film_studies(patients: int, seed: int, size: int, split: Split, **spreads: float) -> list[Study]:
+    """The first study of every patient, as a data set would hold it, with masks. spreads: fields of StudyState."""
     studies = []
     for states in tqdm(sample_patients(patients, seed), f"films: {split}"):
-        state = replace(states[0], position_spread=position_spread)
+        state = replace(states[0], **spreads)
         film = render(state, 256)
         masks = [(finding, fit_mask(mask, size)) for finding, mask in film.masks.items()]
         regions = tuple(

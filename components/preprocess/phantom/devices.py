@@ -19,7 +19,7 @@ def endotracheal_tube(scene: Scene, finding: Finding) -> Array:
     """Two walls in the trachea, one of them with the marker stripe; the tip 2.5-5.5 cm above the carina."""
     rng = finding_rng(scene.patient_seed, finding)
     middle = float(spine_x(scene.anatomy, -8.0)) * 0.4 + scene.anatomy.turn * 0.4 + rng.uniform(-0.15, 0.15)
-    tip = -4.2 - rng.uniform(2.5, 5.0)
+    tip = -4.2 - rng.uniform(*scene.wider((2.5, 5.0), (1.0, 8.5)))
     walls = []
     for offset in (-0.42, 0.42):
         walls.append(canvas.polyline([(middle * 0.7 + offset, -21), (middle + offset, tip + 0.4 * (offset < 0))]))
@@ -31,15 +31,15 @@ def endotracheal_tube(scene: Scene, finding: Finding) -> Array:
 def central_line(scene: Scene, finding: Finding) -> Array:
     """From the neck (right) or under the clavicle (left) into the superior vena cava."""
     rng = finding_rng(scene.patient_seed, finding)
-    tip = rng.uniform(-2.0, 2.0)
+    tip = rng.uniform(*scene.wider((-2.0, 2.0), (-3.5, 5.0)))
     cava = -2.3 + scene.anatomy.turn * 0.4 + rng.uniform(-0.3, 0.3)
     top = scene.anatomy.clavicle_y
     if finding.side == "left":
-        bend = rng.uniform(8.5, 11.5)
+        bend = rng.uniform(*scene.wider((8.5, 11.5), (7.0, 12.5)))
         path = [(bend + 3.5, -6.5), (bend, top - 0.6), (5.5, top + 0.2), (2.0, top + 2.4)]
         path += [(cava, -4.6), (cava - 0.2, tip)]
     else:
-        neck = rng.uniform(-5.5, -3.6)
+        neck = rng.uniform(*scene.wider((-5.5, -3.6), (-6.0, -2.8)))
         path = [(neck - 1.0, -19), (neck, -14), (-3.0, top), (cava, -6), (cava - 0.2, tip)]
     return _place(scene, scene.frame.tubes(canvas.curve(path), 0.19) * np.float32(0.7))
 
@@ -48,7 +48,8 @@ def pacemaker(scene: Scene, finding: Finding) -> Array:
     """A rounded can under the clavicle with two leads to the right heart."""
     rng = finding_rng(scene.patient_seed, finding)
     sign = -1.0 if finding.side == "right" else 1.0
-    x, y = sign * rng.uniform(8.6, 10.8), scene.anatomy.clavicle_y + rng.uniform(2.0, 4.2)
+    x = sign * rng.uniform(*scene.wider((8.6, 10.8), (6.5, 11.5)))
+    y = scene.anatomy.clavicle_y + rng.uniform(*scene.wider((2.0, 4.2), (2.0, 9.0)))
     tilt = rng.uniform(-0.35, 0.35)
     dx, dy = scene.frame.x - np.float32(x), scene.frame.y - np.float32(y)
     u, v = (dx + tilt * dy) / rng.uniform(2.1, 2.6), (dy - tilt * dx) / rng.uniform(1.8, 2.2)

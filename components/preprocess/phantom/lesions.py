@@ -13,6 +13,8 @@ from components.preprocess.phantom.state import Finding
 
 # Height of a zone's lesion centres: share of the way from apex to diaphragm.
 ZONES = {"upper": (0.13, 0.34), "mid": (0.40, 0.62), "lower": (0.68, 0.88), "": (0.2, 0.8)}
+WIDEST = {"upper": (0.06, 0.34), "mid": (0.34, 0.66), "lower": (0.66, 0.95), "": (0.06, 0.95)}  # at a spread of 1
+SMALLER = 0.4  # by how much a spread of 1 shrinks what moves: a large lesion fills its zone wherever it lies
 
 
 def finding_rng(patient_seed: int, finding: Finding, purpose: int = 0) -> np.random.Generator:
@@ -32,7 +34,7 @@ def _centre(scene: Scene, finding: Finding, rng: np.random.Generator, lateral: R
     """A point of the finding's zone in visible lung, in body coordinates."""
     side = _one_side(finding)
     top, bottom = scene.anatomy.apex, scene.dome_top(side)
-    y = top + (bottom - top) * rng.uniform(*ZONES[finding.zone])
+    y = top + (bottom - top) * rng.uniform(*scene.wider(ZONES[finding.zone], WIDEST[finding.zone]))
     inner, outer = scene.side_borders(side, y)
     return SIDES[side] * (inner + max(outer - inner, 1.5) * rng.uniform(*lateral)), y
 
@@ -88,9 +90,9 @@ def pneumothorax(scene: Scene, finding: Finding) -> Array:
 def consolidation(scene: Scene, finding: Finding) -> Array:
     """A mottled opacity with a soft border, filling part of the lung's depth."""
     rng = finding_rng(scene.patient_seed, finding)
-    x, y = _centre(scene, finding, rng, (0.25, 0.75))
+    x, y = _centre(scene, finding, rng, scene.wider((0.25, 0.75), (0.08, 0.92)))
     side = scene.sides[_one_side(finding)]
-    radius = 2.4 + 2.4 * finding.severity
+    radius = (2.4 + 2.4 * finding.severity) * (1 - SMALLER * scene.finding_spread)
     wide, high, tilt = radius * rng.uniform(0.85, 1.2), radius * rng.uniform(0.8, 1.1), rng.uniform(-0.5, 0.5)
     dx, dy = scene.frame.x - np.float32(x), scene.frame.y - np.float32(y)
     u, v = dx + np.float32(tilt) * dy, dy - np.float32(tilt) * dx
@@ -102,29 +104,44 @@ def consolidation(scene: Scene, finding: Finding) -> Array:
 
 
 def atelectasis(scene: Scene, finding: Finding) -> Array:
-    """Plates across the base above a raised diaphragm (the scene was built with the raised dome)."""
+    """Plates across the base above a raised diaphragm (the scene was built with the raised dome).
+
+    With a spread the plates are shorter, lie together anywhere in the lower third, and have no haze below them.
+    """
     rng = finding_rng(scene.patient_seed, finding)
     name = _one_side(finding)
     side, sign, s = scene.sides[name], SIDES[name], finding.severity
     texture = canvas.fractal(rng, scene.frame.size, (12, 24, 48))
     dense = np.zeros_like(side.base)
+    lift, along = _plates_elsewhere(scene, finding)
     for k in range(2 if s < 0.45 else 3):
-        y = scene.dome_top(name) - 1.1 - 1.7 * k - rng.uniform(0, 0.6)
+        y = scene.dome_top(name) - 1.1 - 1.7 * k - rng.uniform(0, 0.6) - lift
         inner, outer = scene.side_borders(name, y)
         start = inner + (outer - inner) * rng.uniform(0.0, 0.12)
         stop = outer - (outer - inner) * rng.uniform(0.05, 0.22)
+        start, stop = start + (stop - start) * along[0], start + (stop - start) * along[1]
         rise = rng.uniform(-0.9, 0.9)
         path = canvas.curve([(sign * start, y - rise), (sign * (start + stop) / 2, y - 0.4), (sign * stop, y + rise)])
         radius = (0.34 + 0.3 * s) * rng.uniform(0.85, 1.15)
         plate = scene.frame.tubes(path, radius) * (0.5 / radius)
         dense = np.maximum(dense, plate * np.clip(1 + 0.15 * texture, 0.5, 1.4))
-    haze = (0.24 + 0.22 * s) * canvas.ramp(scene.frame.y - side.dome + 3.0, 2.0)
+    haze = (1 - scene.finding_spread) * (0.24 + 0.22 * s) * canvas.ramp(scene.frame.y - side.dome + 3.0, 2.0)
     fraction = np.clip(dense * (0.45 + 0.3 * s) + haze, 0, 0.92)
     lost = np.where(side.field, _displace(side, fraction), 0)
     mask = _extent(scene, lost, 0.3)
     if side.raised is not None:
         mask |= side.raised > 2.0
     return mask
+
+
+def _plates_elsewhere(scene: Scene, finding: Finding) -> tuple[float, Range]:
+    """How far up the plates lie (cm), and the part of their usual length that is left."""
+    u = finding_rng(scene.patient_seed, finding, purpose=1).uniform
+    top = scene.dome_top(_one_side(finding))
+    third, plates = (top - scene.anatomy.apex) / 3, 5.1  # three plates and their jitter take 5.1 cm
+    lost = 0.5 * scene.finding_spread
+    begin = lost * u(0, 1)
+    return scene.finding_spread * u(0, max(third - plates, 0.0)), (begin, begin + 1 - lost)
 
 
 def edema(scene: Scene, finding: Finding) -> Array:
@@ -155,8 +172,8 @@ def edema(scene: Scene, finding: Finding) -> Array:
 def nodule(scene: Scene, finding: Finding) -> Array:
     """A round, dense nodule, slightly lobulated."""
     rng = finding_rng(scene.patient_seed, finding)
-    x, y = _centre(scene, finding, rng, (0.25, 0.78))
-    radius = min(2.2, 0.8 + 1.4 * finding.severity)
+    x, y = _centre(scene, finding, rng, scene.wider((0.25, 0.78), (0.15, 0.85)))
+    radius = min(2.2, 0.8 + 1.4 * finding.severity) * (1 - SMALLER * scene.finding_spread)
     dx, dy = scene.frame.x - np.float32(x), scene.frame.y - np.float32(y)
     lobes = rng.uniform(0.03, 0.09) * np.sin(rng.integers(2, 5) * np.arctan2(dy, dx) + rng.uniform(0, 6))
     inside = np.clip(1 - (dx * dx + dy * dy) / (radius * (1 + lobes)) ** 2, 0, 1)

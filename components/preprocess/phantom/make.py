@@ -47,11 +47,12 @@ class Settings:
     population: Population
     longitudinal: bool
     position_spread: float = 0.0
+    finding_spread: float = 0.0
     language: Language = "usual"
 
     def recorded(self) -> dict[str, Any]:
         """As the marker holds it, without the options at their defaults: data sets made before them stay valid."""
-        defaults = {"position_spread": 0.0, "language": "usual"}
+        defaults = {"position_spread": 0.0, "finding_spread": 0.0, "language": "usual"}
         return {key: value for key, value in asdict(self).items() if value != defaults.get(key)}
 
 
@@ -67,6 +68,7 @@ def make_phantom(
     population: Population = "chexpert",
     longitudinal: bool = True,
     position_spread: float = 0.0,
+    finding_spread: float = 0.0,
     language: Language = "usual",
 ) -> None:
     """Write the data set below `out`; return at once when it is there already.
@@ -76,6 +78,8 @@ def make_phantom(
     findings that come together as in patients, and the lateral views, odd reports and large matrices of real archives;
     "independent" has none of these. longitudinal: False gives one study per patient, which is all that Open-i has.
     position_spread: 0 to 1, how far the body moves on the film beyond the usual; for judging evidence maps.
+    finding_spread: 0 to 1, how far findings move within the side and zone that the report names, and how much smaller
+    they are: consolidations, nodules, plates of atelectasis; devices move too. The other findings stay as they are.
     language: whose words; "paraphrased" and "held_out" are two reserves of words that no usual report contains, the
     first to improve text tools with, the second to test them. Findings and pictures do not depend on it.
     Raises ConfigError for impossible settings, DataError when `out` holds something else.
@@ -90,6 +94,7 @@ def make_phantom(
         population=population,
         longitudinal=longitudinal and layout not in ONE_STUDY_PER_PATIENT,
         position_spread=position_spread,
+        finding_spread=finding_spread,
         language=language,
     )
     _check(settings)
@@ -122,8 +127,9 @@ def _check(settings: Settings) -> None:
     if settings.language not in get_args(Language):
         known = ", ".join(get_args(Language))
         raise ConfigError(f"there is no phantom language {settings.language!r}; use one of {known}")
-    if not 0 <= settings.position_spread <= 1:
-        raise ConfigError(f"phantom position_spread is {settings.position_spread}; use 0 to 1")
+    for name, spread in (("position", settings.position_spread), ("finding", settings.finding_spread)):
+        if not 0 <= spread <= 1:
+            raise ConfigError(f"phantom {name}_spread is {spread}; use 0 to 1")
     if size < 64 or size % MASK_SCALE:
         raise ConfigError(f"phantom size is {size}; use a multiple of {MASK_SCALE}, at least 64")
 
@@ -192,7 +198,8 @@ def _write_one(out: Path, settings: Settings, job: tuple[int, str]) -> None:
     parts = []
     for state in states:
         varied = settings.population == "chexpert"
-        state = replace(state, position_spread=settings.position_spread, language=settings.language)
+        state = replace(state, position_spread=settings.position_spread, finding_spread=settings.finding_spread)
+        state = replace(state, language=settings.language)
         study = build_study(state, number=index + 1, split=split, size=settings.size, varied=varied)
         rows = BY_NAME[settings.layout].write_study(out, study)
         parts.append({"truth": truth_record(study, rows["images"], out), "rows": rows})

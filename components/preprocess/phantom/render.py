@@ -88,6 +88,7 @@ def render(state: StudyState, size: int = 256) -> Rendered:
             lines[side], broken[finding] = break_ribs(anatomy, finding, state.patient_seed)
     both = [*lines["right"], *lines["left"]]
     scene = build_scene(anatomy, frame, adjustments, state.patient_seed, inspiration, both)
+    scene.finding_spread = state.finding_spread
     fields = {name: side.field & ~scene.heart for name, side in scene.sides.items()}
     masks: dict[Finding, Array] = {}
     for name, draw in (LUNG_LESIONS | DEVICES).items():

@@ -61,6 +61,12 @@ class Scene:
     heart: Array  # bool
     heart_fill: Array
     sides: dict[str, Side]
+    finding_spread: float = 0.0  # 0 usual places, 1 anywhere that the report's words allow
+
+    def wider(self, usual: tuple[float, float], widest: tuple[float, float]) -> tuple[float, float]:
+        """The range to draw a place from. Without a spread it is `usual` to the last bit."""
+        s = self.finding_spread
+        return usual[0] + s * (widest[0] - usual[0]), usual[1] + s * (widest[1] - usual[1])
 
     def side_borders(self, side: str, y: float) -> tuple[float, float]:
         """Visible lung from medial to lateral (mirrored x) at a height: beside mediastinum and heart."""
