@@ -67,8 +67,8 @@ def main(
     spreads = {"position_spread": position_spread, "finding_spread": finding_spread}
     out: dict[str, Any] = {"commit": git_commit(), "seed": seed, **spreads, "synthetic": True}
     if maps:
-        train = film_studies(prior_patients, seed + 1, size, "train", **spreads)
-        test = film_studies(patients, seed, size, "test", **spreads)
+        train = film_studies(prior_patients, seed + 1, size, "train", spreads)
+        test = film_studies(patients, seed, size, "test", spreads)
         out["maps"] = compare(generator, test, train)
         click.echo(table(out["maps"]))
     if ask:
@@ -80,7 +80,7 @@ def main(
         json_file.write_text(json.dumps(out, indent=1) + "\n", encoding="utf-8")
 
 
-def film_studies(patients: int, seed: int, size: int, split: Split, **spreads: float) -> list[Study]:
+def film_studies(patients: int, seed: int, size: int, split: Split, spreads: dict[str, float]) -> list[Study]:
     """The first study of every patient, as a data set would hold it, with masks. spreads: fields of StudyState."""
     studies = []
     for states in tqdm(sample_patients(patients, seed), f"films: {split}"):
