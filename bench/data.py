@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bench.cores import measure_cores
 from bench.disk_store import DiskStore
 from bench.films import FORMS, make_films, to_dicom, to_jpeg
-from bench.measure import Gate, Result, Row, conditions, interleave, one_core, to_json, to_table
+from bench.measure import Gate, Result, Row, conditions, interleave, one_core, to_table, write
 from bench.page import page
 from bench.plain import Pixels, exact_dicom, exact_jpeg, pil_full, pydicom_apply, pydicom_float32
 from components.shared.dataset import iter_studies, write_dataset
@@ -38,13 +38,7 @@ def bench_data(
 ) -> str:
     """Run the bench, write what is asked for, and return the table."""
     result = run(preset, repeats)
-    if json_file:
-        json_file.write_text(to_json(result) + "\n", encoding="utf-8")
-    if page_file:
-        page_file.write_text(page(result), encoding="utf-8")
-    return "\n\n".join((to_table(result), *result.remarks)) + (
-        "\n\nbusy: others used the machine when this began" if result.conditions["busy"] else ""
-    )
+    return write(result, to_table(result), page, json_file, page_file)
 
 
 def run(preset: str = "tiny", repeats: int = 7, *, sizes: Sequence[int] = SIZES) -> Result:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bench import plain_evaluate
 from bench.evaluate_page import page, table
-from bench.measure import Gate, Result, Row, conditions, interleave, to_json
+from bench.measure import Gate, Result, Row, conditions, interleave, write
 from bench.plain_evaluate import Figures, Plain
 from components.evaluate import scores, statistics
 from components.evaluate.labels import rule_labels
@@ -53,13 +53,7 @@ class Corpus:
 def bench_evaluate(*, repeats: int = 7, json_file: Path | None = None, page_file: Path | None = None) -> str:
     """Run the bench, write what is asked for, and return the table."""
     result = run(repeats)
-    if json_file:
-        json_file.write_text(to_json(result) + "\n", encoding="utf-8")
-    if page_file:
-        page_file.write_text(page(result), encoding="utf-8")
-    return "\n\n".join((table(result), *result.remarks)) + (
-        "\n\nbusy: others used the machine when this began" if result.conditions["busy"] else ""
-    )
+    return write(result, table(result), page, json_file, page_file)
 
 
 def run(repeats: int) -> Result:

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from bench.key_phrases_page import page, table
-from bench.measure import Gate, Result, Row, conditions, interleave, one_core, to_json
+from bench.measure import Gate, Result, Row, conditions, interleave, one_core, write
 from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.shared.radgraph.batches import Batches
@@ -37,11 +37,7 @@ Graphs = list[dict[str, Any]]
 def bench_key_phrases(*, repeats: int = 7, json_file: Path | None = None, page_file: Path | None = None) -> str:
     """Run the bench, write what is asked for, and return the table."""
     result = run(repeats)
-    if json_file:
-        json_file.write_text(to_json(result) + "\n", encoding="utf-8")
-    if page_file:
-        page_file.write_text(page(result), encoding="utf-8")
-    return table(result) + ("\n\nbusy: others used the machine when this began" if result.conditions["busy"] else "")
+    return write(result, table(result), page, json_file, page_file)
 
 
 def run(repeats: int, *, reports: int = REPORTS, long: int = LONG_REPORTS, large: int = LARGE_REPORTS) -> Result:

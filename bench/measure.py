@@ -155,6 +155,18 @@ def to_json(result: Result) -> str:
     )
 
 
+def write(
+    result: Result, table: str, page: Callable[[Result], str], json_file: Path | None, page_file: Path | None
+) -> str:
+    """Write what is asked for, and return what is printed: the table, the remarks, and whether others were at work."""
+    if json_file:
+        json_file.write_text(to_json(result) + "\n", encoding="utf-8")
+    if page_file:
+        page_file.write_text(page(result), encoding="utf-8")
+    busy = ["busy: others used the machine when this began"] if result.conditions["busy"] else []
+    return "\n\n".join((table, *result.remarks, *busy))
+
+
 def to_table(result: Result) -> str:
     """A table in Markdown: one line per comparison."""
     lines = [

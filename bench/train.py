@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench.measure import Gate, Result, Row, conditions, interleave, to_json
+from bench.measure import Gate, Result, Row, conditions, interleave, write
 from bench.train_models import build, make_samples
 from bench.train_page import page, table
 from bench.train_variants import BASELINE, OURS, REFERENCE, Variant, Workbench, cosine, timed_first_call
@@ -28,13 +28,7 @@ def bench_train(
 ) -> str:
     """Run the bench, write what is asked for, and return the table. Raises ConfigError without the preset's device."""
     result = run(preset, repeats)
-    if json_file:
-        json_file.write_text(to_json(result) + "\n", encoding="utf-8")
-    if page_file:
-        page_file.write_text(page(result), encoding="utf-8")
-    return "\n\n".join((table(result), *result.remarks)) + (
-        "\n\nbusy: others used the machine when this began" if result.conditions["busy"] else ""
-    )
+    return write(result, table(result), page, json_file, page_file)
 
 
 def run(preset: str, repeats: int, *, stages: tuple[Stage, ...] = PAG, compiled: bool = True) -> Result:

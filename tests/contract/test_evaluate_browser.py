@@ -67,7 +67,7 @@ class Browser:
                 pages = [target for target in json.load(answer) if target["type"] == "page"]
             url = pages[0]["webSocketDebuggerUrl"]
             self._socket = websocket.create_connection(url, timeout=ANSWER_S, suppress_origin=True)
-        except BaseException:
+        except BaseException:  # also KeyboardInterrupt: the browser must not outlive a start that was given up
             self._stop()
             raise
         for domain in ("Page", "Network", "Runtime", "Log"):
