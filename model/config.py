@@ -88,13 +88,14 @@ class PhraseNoise(Settings):
 
 
 class Experiment(Settings):
-    """What training is shown in place of the truth. The defaults show the truth; anything else is an experiment or a
-    control, and whoever reads its result must know."""
+    """What training is shown in place of the truth, or made to do beside the paper's loss. The defaults do neither;
+    anything else is an experiment or a control, and whoever reads its result must know."""
 
     images: Literal["given", "blank"] = "given"  # blank: the image-blind control
     reports: Literal["given", "shuffled"] = "given"  # shuffled: targets of other training studies
     references: Literal["given", "missing", "random"] = "given"  # random: of another patient (open question 1)
     phrase_noise: PhraseNoise = PhraseNoise()
+    slot_overlap: float = Field(default=0.0, ge=0)  # nats per report that slots pay for reading the same patches
 
 
 class Decoding(Settings):

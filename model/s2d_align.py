@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from model.config import Preset, StageConfig, load_preset
@@ -132,8 +133,17 @@ class S2DAlign(nn.Module):
         return slots * len(MODALITIES if self.preset.assumed.missing == "zero" else stage.modalities)
 
     def forward(self, batch: Batch, stage: Stage) -> Tensor:
-        """Summed token cross-entropy of the batch's reports in this stage's context (float32 scalar)."""
-        return self.decoder.loss(self.context(batch, stage), batch.reports)
+        """Summed token cross-entropy of the batch's reports in this stage's context (float32 scalar).
+
+        With `experiment.slot_overlap`, and in training alone, plus what image slots pay for reading alike.
+        """
+        loss = self.decoder.loss(self.context(batch, stage), batch.reports)
+        penalty = self.preset.experiment.slot_overlap
+        if penalty and self.training:
+            patches = batch.patches if batch.patches is not None else self.vision(batch.images)
+            attention = self.adapter("vision").slot_attention(self.memory_bank, patches.float())
+            loss = loss + penalty * slot_overlap(attention).sum()
+        return loss
 
     def settings(self, stage: Stage) -> StageConfig:
         """The preset's values for a stage."""
@@ -156,6 +166,17 @@ class S2DAlign(nn.Module):
                 f" assumed.stages.{stage.number}.trains"
             )
         return names
+
+
+def slot_overlap(attention: Tensor) -> Tensor:
+    """How much alike slots read: (B, M, N) -> (B,), the mean cosine of their attention, 1 where all read the same."""
+    count = attention.shape[1]
+    if count < 2:
+        return attention.new_zeros(len(attention))
+    unit = F.normalize(attention, dim=-1)
+    # The sum of all cosines is the squared length of the sum of all unit vectors; a slot with itself has 1.
+    total = unit.sum(dim=1).square().sum(dim=-1)
+    return (total - count) / (count * (count - 1))
 
 
 def slot_scale(model: S2DAlign, slots: Tensor | Sequence[Tensor]) -> float:

@@ -9,7 +9,7 @@ import torch
 from model.config import Connector
 from model.curriculum import PAG, parse, stage_named
 from model.errors import ConfigError
-from model.s2d_align import Batch, S2DAlign
+from model.s2d_align import Batch, S2DAlign, slot_overlap
 
 REPORTS = ["There is a small right pleural effusion.", "The heart size is normal."]
 TEXTS = {"references": ["clear lungs", "edema"], "phrases": ["edema", "normal heart size"]}
@@ -205,3 +205,20 @@ def test_the_loss_is_the_sum_over_report_tokens(new_model: Callable[[str], S2DAl
         theirs = model.decoder.lm(inputs_embeds=sequence, labels=padded).loss * sum(map(len, ids))
     assert ours.dtype == torch.float32
     assert torch.allclose(ours, theirs, rtol=1e-5)
+
+
+def test_the_overlap_of_slots_is_the_mean_cosine_of_all_pairs() -> None:
+    attention = torch.rand(2, 5, 9, generator=torch.Generator().manual_seed(1)).softmax(dim=-1)
+    for row, given in zip(attention, slot_overlap(attention), strict=True):
+        pairs = [torch.cosine_similarity(row[i], row[j], dim=0) for i in range(5) for j in range(i)]
+        torch.testing.assert_close(given, torch.stack(pairs).mean())
+    torch.testing.assert_close(slot_overlap(torch.eye(4)[None]), torch.zeros(1))
+    torch.testing.assert_close(slot_overlap(torch.full((1, 4, 9), 1 / 9)), torch.ones(1))
+
+
+def test_overlapping_slots_cost_something_in_training_alone_and_only_when_asked() -> None:
+    plain, spread = (S2DAlign.build(preset) for preset in ("tiny", "tiny,experiment.slot_overlap=3"))
+    plain_loss, spread_loss = (model.train()(batch(), PAG[0]) for model in (plain, spread))
+    overlap = slot_overlap(spread.adapter("vision").slot_attention(spread.memory_bank, spread.vision(batch().images)))
+    torch.testing.assert_close(spread_loss - plain_loss, 3 * overlap.sum(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(spread.eval()(batch(), PAG[0]), plain.eval()(batch(), PAG[0]))
