@@ -1,0 +1,31 @@
+"""How unlike its training images an image is to a model: Mahalanobis distance of the mean patch feature, with two limits.
+
+Above `limit` a report carries a warning; above `far_limit` there is no report. What both catch and miss on phantoms
+and on pictures that are no chest film is measured by `bench/in_distribution.py`.
+"""
+
+import numpy as np
+
+IN_DISTRIBUTION = "in_distribution.safetensors"
+
+WARNED = 0.005  # share of the validation images above `limit`
+FAR = 3.0  # `far_limit` lies this many times as far above the validation median as `limit` does
+
+
+def fit_in_distribution(train: np.ndarray, validation: np.ndarray) -> dict[str, np.ndarray]:
+    """Describe the training images' embeddings (N, D) by mean and precision; both limits come from the validation
+    images (M, D), which the statistics have not seen. Covariance is shrunk a little to stay invertible."""
+    mean = train.mean(axis=0)
+    covariance = np.cov(train, rowvar=False)
+    shrunk = 0.99 * covariance + 0.01 * np.eye(len(mean)) * np.trace(covariance) / len(mean)
+    precision = np.linalg.inv(shrunk)
+    median, limit = np.quantile(mahalanobis(validation, mean, precision), [0.5, 1 - WARNED])
+    far_limit = median + FAR * (limit - median)
+    statistics = {"mean": mean, "precision": precision, "limit": np.array([limit]), "far_limit": np.array([far_limit])}
+    return {name: value.astype(np.float32) for name, value in statistics.items()}
+
+
+def mahalanobis(embeddings: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Distance of each row of (N, D) to the mean -> (N,)."""
+    away = embeddings - mean
+    return np.sqrt(np.einsum("nd,de,ne->n", away, precision, away))
