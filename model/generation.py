@@ -13,9 +13,8 @@ from model import checkpoint
 from model.curriculum import PAG, Stage, stage_named
 from model.decoder import IGNORED, Decoder
 from model.grounding import Span, evidence_maps, log_probabilities, sentences
+from model.in_distribution import IN_DISTRIBUTION, mahalanobis
 from model.s2d_align import Batch, S2DAlign
-
-IN_DISTRIBUTION = "in_distribution.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,6 @@ class Draft:
     sentences: list[DraftSentence]
     embedding: np.ndarray  # (D,) mean patch feature
     distance: float | None  # Mahalanobis, to the training images; None when the folder holds no statistics
-
-
-def fit_in_distribution(train: np.ndarray, validation: np.ndarray) -> dict[str, np.ndarray]:
-    """Describe the training images' embeddings (N, D) by mean and precision; the limit covers 99.5 % of the
-    validation images (M, D), which the statistics have not seen. Covariance is shrunk a little to stay invertible."""
-    mean = train.mean(axis=0)
-    covariance = np.cov(train, rowvar=False)
-    shrunk = 0.99 * covariance + 0.01 * np.eye(len(mean)) * np.trace(covariance) / len(mean)
-    precision = np.linalg.inv(shrunk)
-    limit = np.quantile(mahalanobis(validation, mean, precision), 0.995)
-    statistics = {"mean": mean, "precision": precision, "limit": np.array([limit])}
-    return {name: value.astype(np.float32) for name, value in statistics.items()}
-
-
-def mahalanobis(embeddings: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Distance of each row of (N, D) to the mean -> (N,)."""
-    away = embeddings - mean
-    return np.sqrt(np.einsum("nd,de,ne->n", away, precision, away))
 
 
 @torch.no_grad()
@@ -114,6 +95,11 @@ class ReportGenerator:
     def distance_limit(self) -> float | None:
         """Above this distance an image is unlike the training data."""
         return None if self.statistics is None else float(self.statistics["limit"][0])
+
+    @property
+    def far_limit(self) -> float | None:
+        """Above this distance there is no report: what the image shows is far outside the training data."""
+        return None if self.statistics is None else float(self.statistics["far_limit"][0])
 
     @torch.no_grad()
     def patches(self, images: np.ndarray) -> Tensor:

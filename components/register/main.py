@@ -21,7 +21,8 @@ from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
 from model import checkpoint
 from model.errors import ConfigError, ManifestError, PlatformError
-from model.generation import IN_DISTRIBUTION, ReportGenerator, fit_in_distribution
+from model.generation import ReportGenerator
+from model.in_distribution import IN_DISTRIBUTION, fit_in_distribution
 from model.radiograph import decode_png
 from model.records import Study
 

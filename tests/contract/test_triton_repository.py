@@ -30,7 +30,7 @@ from local import gateway_process, processes, triton_server
 from model import checkpoint, foundation
 from model.config import Preset, load_preset
 from model.errors import PlatformError
-from model.generation import IN_DISTRIBUTION, fit_in_distribution
+from model.in_distribution import IN_DISTRIBUTION, fit_in_distribution
 from model.radiograph import read_radiograph
 from model.records import Report
 from model.s2d_align import S2DAlign

@@ -10,7 +10,7 @@ import torch
 
 from model.config import Connector
 from model.curriculum import PAG, stage_named
-from model.generation import ReportGenerator, fit_in_distribution, generate_ids, mahalanobis
+from model.generation import ReportGenerator, generate_ids
 from model.grounding import (
     Span,
     evidence_maps,
@@ -19,6 +19,7 @@ from model.grounding import (
     sentences,
     slot_attention,
 )
+from model.in_distribution import fit_in_distribution, mahalanobis
 from model.s2d_align import Batch, S2DAlign
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (2, 224, 224)).astype(np.uint8)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from model.errors import DataError, ManifestError, RadiographError
-from model.generation import Draft, DraftSentence, ReportGenerator, fit_in_distribution
+from model.generation import Draft, DraftSentence, ReportGenerator
+from model.in_distribution import fit_in_distribution
 from model.records import Report
 from serving.refusal import NoModelError, parse_refusal, refusal
 from serving.report import DRAFT_WARNING, build_report, named_region
