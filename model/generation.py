@@ -98,8 +98,9 @@ class ReportGenerator:
 
     @property
     def far_limit(self) -> float | None:
-        """Above this distance there is no report: what the image shows is far outside the training data."""
-        return None if self.statistics is None else float(self.statistics["far_limit"][0])
+        """Above this distance there is no report; None also for a model version of before there was such a limit."""
+        far = (self.statistics or {}).get("far_limit")
+        return None if far is None else float(far[0])
 
     @torch.no_grad()
     def patches(self, images: np.ndarray) -> Tensor:
