@@ -1,4 +1,4 @@
-"""How unlike its training images an image is to a model: Mahalanobis distance of its mean patch feature, and two limits.
+"""How unlike its training images an image is to a model: Mahalanobis distance of its mean patch feature, two limits.
 
 Above `limit` a report carries a warning; above `far_limit` there is no report. What both catch and miss on phantoms
 and on pictures that are no chest film is measured by `bench/in_distribution.py`.
