@@ -16,7 +16,7 @@ from components.preprocess.phantom.make import Settings, make_phantom
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import Language, StudyState
 from components.shared.labeler import label, split_sentences
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError
 from model.records import OBSERVATIONS
 
 RESERVES: tuple[Language, ...] = ("paraphrased", "held_out")
@@ -127,6 +127,12 @@ def test_the_marker_of_a_usual_data_set_does_not_know_the_option() -> None:
     )
     assert "language" not in settings.recorded()
     assert replace(settings, language="held_out").recorded()["language"] == "held_out"
+
+
+def test_a_folder_of_other_words_is_refused_with_the_words_it_has(tmp_path: Path) -> None:
+    make_phantom(tmp_path, patients=3, seed=1, size=64, workers=1, language="paraphrased")
+    with pytest.raises(DataError, match=r"another phantom data set \(language paraphrased is not usual\)"):
+        make_phantom(tmp_path, patients=3, seed=1, size=64, workers=1)
 
 
 def test_an_unknown_language_is_refused(tmp_path: Path) -> None:

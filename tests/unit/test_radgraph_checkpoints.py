@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,10 +87,49 @@ def test_the_published_archive_is_unpacked_once(folder: Path, tmp_path: Path) ->
     assert locate(str(tmp_path / "modern-radgraph-xl.tar.gz"), "modern-radgraph-xl") == there
 
 
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "radgraph.tar.gz").write_text("<html>please log in</html>")
-    with pytest.raises(DataError, match="no tar archive"):
+def _archive(path: Path, *files: Path) -> bytes:
+    with tarfile.open(path, "w:gz") as tar:
+        for file in files:
+            tar.add(file, arcname=file.name)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda whole: b"<html>please log in</html>",
+        lambda whole: whole[:10],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[: len(whole) // 2] + b"\0" + whole[len(whole) // 2 + 1 :],
+        lambda whole: whole[:-8] + bytes(8),  # checksum and length
+    ],
+)
+def test_a_broken_archive_is_refused_and_leaves_nothing(
+    broken: Callable[[bytes], bytes], tmp_path: Path, node: Path
+) -> None:
+    path = tmp_path / "radgraph.tar.gz"
+    path.write_bytes(broken(_archive(path, SHIPPED_CHECKPOINT)))
+    with pytest.raises(DataError, match="no whole tar archive") as caught:
+        locate(str(path), "radgraph")
+    assert "\n" not in str(caught.value)
+    assert not any(node.glob("*"))
+
+
+@pytest.mark.parametrize("files", [(), (SHIPPED_CHECKPOINT / "config.json",)])
+def test_an_archive_without_weights_is_refused_each_time(files: tuple[Path, ...], tmp_path: Path, node: Path) -> None:
+    _archive(tmp_path / "radgraph.tar.gz", *files)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"radgraph\.tar\.gz holds no weights\.th"):
+            locate(str(tmp_path / "radgraph.tar.gz"), "radgraph")
+    assert not any(node.glob("*"))
+
+
+def test_an_archive_that_writes_elsewhere_is_refused(tmp_path: Path, node: Path) -> None:
+    with tarfile.open(tmp_path / "radgraph.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../../outside"))
+    with pytest.raises(DataError, match="no whole tar archive"):
         locate(str(tmp_path / "radgraph.tar.gz"), "radgraph")
+    assert not list(tmp_path.rglob("outside"))
 
 
 @pytest.mark.parametrize("source", ["StanfordAIMI/RRG_scorers", "./not-there", "no such thing"])
@@ -126,12 +166,38 @@ def test_other_types_are_read_as_the_package_reads_them(
     assert found["entities"]
 
 
-def test_weights_that_do_not_fit_are_one_line(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("weights.th", "version https://git-lfs.github.com/spec/v1"),
+        ("config.json", "{"),
+        ("config.json", "{}"),
+        ("config.json", "[]"),
+        ("bert/config.json", "{}"),
+        ("bert/tokenizer.json", "{}"),
+    ],
+)
+def test_files_that_do_not_fit_are_one_line(name: str, content: str, folder: Path) -> None:
     shutil.copytree(SHIPPED_CHECKPOINT / "bert", folder / "bert")
-    (folder / "weights.th").write_text("version https://git-lfs.github.com/spec/v1")
+    (folder / name).write_text(content)
     with pytest.raises(DataError, match=r"weights\.th cannot be loaded") as caught:
         RadGraphExtractor(folder, "modern-radgraph-xl").extract(["No pneumothorax."])
     assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_without_a_tokenizer_is_refused(folder: Path) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT / "bert", folder / "bert")
+    (folder / "bert/tokenizer.json").unlink()
+    with pytest.raises(DataError, match=r"bert has none of tokenizer\.json, vocab\.txt"):
+        encoder_folder(folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_broken_manifest_is_named(content: str, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "one")
+    (tmp_path / "one/manifest.json").write_text(content)
+    with pytest.raises(ManifestError, match=r"manifest\.json cannot be read"):
+        _ = RadGraphExtractor(tmp_path / "one").name
 
 
 def test_the_type_must_be_the_checkpoints_own(folder: Path) -> None:

@@ -32,6 +32,8 @@ from model.errors import ConfigError, DataError, PlatformError
 FOUNDATION_SEED = 900  # seeds from here on belong to the foundation models' data
 SPLITS = ("train", "validate", "test")
 PARTS = "truth.parts"
+# Not in the marker at these values: data sets made before there were such options stay valid.
+DEFAULTS: dict[str, Any] = {"position_spread": 0.0, "finding_spread": 0.0, "language": "usual"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +53,8 @@ class Settings:
     language: Language = "usual"
 
     def recorded(self) -> dict[str, Any]:
-        """As the marker holds it, without the options at their defaults: data sets made before them stay valid."""
-        defaults = {"position_spread": 0.0, "finding_spread": 0.0, "language": "usual"}
-        return {key: value for key, value in asdict(self).items() if value != defaults.get(key)}
+        """As the marker holds it."""
+        return {key: value for key, value in asdict(self).items() if value != DEFAULTS.get(key)}
 
 
 def make_phantom(
@@ -148,8 +149,9 @@ def _is_complete(out: Path, settings: dict[str, Any]) -> bool:
         write_atomically(started, json.dumps(settings).encode())
         return False
     if found != settings:
+        there, wanted = ({**DEFAULTS, **each} for each in (found, settings))
         differing = ", ".join(
-            f"{key} {found.get(key)} is not {value}" for key, value in settings.items() if found.get(key) != value
+            f"{key} {there.get(key)} is not {value}" for key, value in wanted.items() if there.get(key) != value
         )
         raise DataError(f"{out} holds another phantom data set ({differing}); remove it or choose another folder")
     return (out / MARKER).exists()
@@ -198,8 +200,12 @@ def _write_one(out: Path, settings: Settings, job: tuple[int, str]) -> None:
     parts = []
     for state in states:
         varied = settings.population == "chexpert"
-        state = replace(state, position_spread=settings.position_spread, finding_spread=settings.finding_spread)
-        state = replace(state, language=settings.language)
+        state = replace(
+            state,
+            position_spread=settings.position_spread,
+            finding_spread=settings.finding_spread,
+            language=settings.language,
+        )
         study = build_study(state, number=index + 1, split=split, size=settings.size, varied=varied)
         rows = BY_NAME[settings.layout].write_study(out, study)
         parts.append({"truth": truth_record(study, rows["images"], out), "rows": rows})

@@ -73,7 +73,5 @@ class StudyState:
     style: int = 0  # which radiologist writes
     has_prior: bool = False
     position_spread: float = field(default=0.0, repr=False)  # how much more than usual the body moves; 1 is a lot
-    finding_spread: float = field(
-        default=0.0, repr=False
-    )  # how far findings move within the zone they are said to be in
+    finding_spread: float = field(default=0.0, repr=False)  # the same of findings, within the zone that is named
     language: Language = field(default="usual", repr=False)  # how it is said; what is said does not depend on it

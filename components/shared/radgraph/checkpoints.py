@@ -11,9 +11,12 @@ and best also `bert/` with its encoder's configuration and tokenizer. Published 
 | `OWNER/NAME` | the hub repository that holds `MODEL.tar.gz`, such as StanfordAIMI/RRG_scorers |
 """
 
+import gzip
 import json
 import re
 import tarfile
+import tempfile
+import zlib
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download, snapshot_download
@@ -21,8 +24,9 @@ from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[
 
 from components.shared import base_models
 from components.shared.lineage import sha256_file, sha256_json
+from components.shared.scratch import full_disk_is_said
 from components.shared.storage import ObjectStore, join_uri
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError, DataError, ManifestError
 from model.pretrained import base_models_folder
 
 SHIPPED_CHECKPOINT = Path(__file__).parent / "checkpoint"
@@ -30,6 +34,13 @@ PUBLISHED = "StanfordAIMI/RRG_scorers"  # the repository that the package itself
 BERT = "bert"  # folder of the checkpoint with the encoder's configuration and tokenizer
 FILES = ("config.json", "weights.th", "vocabulary/non_padded_namespaces.txt")
 ENCODER_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"]
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")  # one of them is enough
+NO_ARCHIVE = (
+    tarfile.TarError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+)  # what reading foreign or broken archives raises
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_ERRORS = (OSError, HTTPError, HFValidationError)
 
@@ -84,8 +95,11 @@ def check_checkpoint(directory: Path, model_type: str) -> None:
 
 def encoder_folder(directory: Path) -> Path:
     """Configuration and tokenizer of the checkpoint's encoder. Its weights are in `weights.th`, whatever a hub has."""
-    if (directory / BERT / "config.json").is_file():
-        return directory / BERT
+    shipped = directory / BERT
+    if (shipped / "config.json").is_file():
+        if not any((shipped / name).is_file() for name in TOKENIZER_FILES):
+            raise DataError(f"{shipped} has none of {', '.join(TOKENIZER_FILES)}; put the encoder's tokenizer there")
+        return shipped
     name = _encoder_name(directory)
     for only_cached in (True, False):
         try:
@@ -95,7 +109,7 @@ def encoder_folder(directory: Path) -> Path:
     why = str(problem).strip().splitlines()[0][:120]
     raise ConfigError(
         f"the encoder {name} of {directory} cannot be had ({type(problem).__name__}: {why}); fetch its config.json and"
-        f" tokenizer files and put them into {directory / BERT}"
+        f" tokenizer files and put them into {shipped}"
     ) from problem
 
 
@@ -134,8 +148,14 @@ def is_checkpoint(directory: Path) -> bool:
 
 
 def is_stand_in(directory: Path) -> bool:
+    """Whether this project made it; published checkpoints have no manifest. Raises ManifestError for a broken one."""
     manifest = directory / "manifest.json"
-    return manifest.is_file() and bool(json.loads(manifest.read_text(encoding="utf-8")).get("stand_in"))
+    if not manifest.is_file():
+        return False
+    try:
+        return bool(json.loads(manifest.read_text(encoding="utf-8")).get("stand_in"))
+    except (ValueError, AttributeError) as error:
+        raise ManifestError(f"{manifest} cannot be read; fetch or make the checkpoint again") from error
 
 
 def _unpack(archive: Path) -> Path:
@@ -143,13 +163,27 @@ def _unpack(archive: Path) -> Path:
     target = base_models_folder() / f"radgraph-{sha256_file(archive)[:16]}"
     if target.is_dir():
         return target
-    part = target.with_suffix(".part")
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(part, filter="data")
-    except tarfile.TarError as error:
-        raise DataError(f"{archive} is no tar archive of a checkpoint: {error}; fetch it again") from error
-    # Some archives hold the files, some a folder with the files.
-    inner = next((path.parent for path in sorted(part.rglob("weights.th"))), part)
-    inner.rename(target)
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (
+        full_disk_is_said(target.parent),
+        tempfile.TemporaryDirectory(dir=target.parent, prefix="radgraph-part-") as scratch,
+    ):
+        part = Path(scratch) / "files"
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(part, filter="data")
+                while tar.fileobj and tar.fileobj.read(2**20):  # to the checksum, which stands behind the last file
+                    pass
+        except NO_ARCHIVE as error:
+            why = " ".join(str(error).split())[:120]
+            raise DataError(f"{archive} is no whole tar archive of a checkpoint ({why}); fetch it again") from error
+        # Some archives hold the files, some a folder with the files.
+        folders = [path.parent for path in sorted(part.rglob("weights.th"))]
+        if not folders:
+            raise DataError(f"{archive} holds no weights.th; fetch the archive of a RadGraph checkpoint")
+        try:
+            folders[0].rename(target)
+        except OSError:
+            if not target.is_dir():  # it is there when another process was faster
+                raise
     return target

@@ -26,7 +26,8 @@ ModelType = Literal["radgraph", "radgraph-xl", "modern-radgraph-xl"]
 MODEL_TYPES: tuple[str, ...] = get_args(ModelType)
 MODEL_TYPE = "radgraph-xl"  # of the shipped checkpoint; names the folder the package looks for, and its tokenisation
 
-UNREADABLE = (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError)  # what loading foreign weights raises
+# What reading a foreign configuration and loading foreign weights raises.
+UNREADABLE = (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
 
 
 def _restore_tokenizer_methods() -> None:
@@ -85,15 +86,14 @@ def load(directory: Path, model_type: str = MODEL_TYPE, *, device: str = "cpu") 
         shutil.copytree(directory / "vocabulary", place / "vocabulary", ignore=shutil.ignore_patterns(".lock"))
         shutil.copytree(encoder, place / BERT)
         (place / "weights.th").symlink_to((directory / "weights.th").resolve())
-        config = json.loads((directory / "config.json").read_text())
-        (place / "config.json").write_text(json.dumps(_with_absolute_encoder(config, place / BERT)))
-        radgraph = import_radgraph()
-        cuda = 0 if device == "cuda" else -1
         try:
+            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            (place / "config.json").write_text(json.dumps(_with_absolute_encoder(config, place / BERT)))
             with quiet():
-                return radgraph.RadGraph(model_type=model_type, model_cache_dir=scratch, cuda=cuda)
+                cuda = 0 if device == "cuda" else -1
+                return import_radgraph().RadGraph(model_type=model_type, model_cache_dir=scratch, cuda=cuda)
         except UNREADABLE as error:
-            why = " ".join(str(error).split())[:120]
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:120]
             raise DataError(
                 f"{directory}/weights.th cannot be loaded with its config.json ({why}); {how_to_get(model_type)}"
             ) from error
