@@ -63,5 +63,23 @@ def bench_evaluate_command(**options: Any) -> None:
     click.echo(bench_evaluate(**options))
 
 
+@bench.command("soak")
+@click.option(
+    "--version",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of a model version; otherwise the newest that the local platform has served.",
+)
+@click.option("--minutes", default=5.0, show_default=True, help="Of mixed requests.")
+@click.option("--mutants", "mutant_count", default=2000, show_default=True, help="Damaged files to send before.")
+@click.option("--seed", default=1, show_default=True)
+@click.option("--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+def bench_soak_command(**options: Any) -> None:
+    """Damaged files and minutes of mixed requests against Triton: no crash, no hang, no growing memory."""
+    from bench.soak import bench_soak
+
+    click.echo(bench_soak(**options))
+
+
 if __name__ == "__main__":
     bench(prog_name="python -m bench")
