@@ -6,6 +6,7 @@ not interchangeable: the same texts score differently under each.
 
 import csv
 import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def read_label_table(path: Path, ids: Sequence[str]) -> list[Labels]:
                 if None in row:
                     raise DataError(f"{path}: the row of study {study!r} has more cells than the table has columns")
                 found[study] = {name: _value(path, study, name, row[name]) for name in OBSERVATIONS}
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, csv.Error) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError, csv.Error) as error:
         raise DataError(f"{path} is not a table of labels (CSV in UTF-8): {error}") from error
     if absent := [study for study in ids if study not in found]:
         raise DataError(

@@ -87,6 +87,14 @@ def test_a_file_that_is_no_table_is_refused(tables: tuple[Path, Path], content: 
         csv_labels(*tables, ["50"])
 
 
+def test_a_compressed_table_with_a_broken_byte_is_refused(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(tables[0].read_bytes()))
+    packed[12] ^= 0x55  # within the compressed data, behind the header
+    (tmp_path / "reference.csv.gz").write_bytes(packed)
+    with pytest.raises(DataError, match=r"reference\.csv\.gz is not a table of labels"):
+        csv_labels(tmp_path / "reference.csv.gz", tables[1], ["50"])
+
+
 def test_a_table_that_is_not_there_is_named(tables: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match=r"no table of labels .*nowhere\.csv"):
         csv_labels(tables[0], Path("nowhere.csv"), ["50"])
