@@ -96,7 +96,8 @@ def claims_of(study: Study, draft: Draft) -> list[Claim]:
             regions = matching(study.regions, mention.observation, mention.sides)
             if mention.status == 1 and regions and sentence.grid is not None:
                 masks = tuple(read_mask(region.mask_png) for region in regions if region.mask_png)
-                found.append(Claim(study.patient_id, kind_of(regions), upsample(sentence.grid), masks))
+                if any(mask.any() for mask in masks):  # a place lost in resizing cannot be pointed at
+                    found.append(Claim(study.patient_id, kind_of(regions), upsample(sentence.grid), masks))
     return found
 
 

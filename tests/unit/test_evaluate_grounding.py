@@ -157,6 +157,12 @@ def test_only_true_positive_claims_with_the_right_side_are_judged(text: str, mat
     assert len(claims_of(study(1, "test", square(9, 2)), draft(text, np.ones((GRID, GRID))))) == matches
 
 
+def test_a_mask_of_nothing_is_no_place_to_point_at() -> None:
+    """It would be a miss in pointing, a coin in AUC, and no number at all in the mass ratio."""
+    gone = study(1, "test", np.zeros((224, 224), dtype=bool))
+    assert claims_of(gone, draft("Small right pleural effusion.", np.ones((GRID, GRID)))) == []
+
+
 def test_both_sides_are_matched_by_both_regions() -> None:
     both = [region("Pleural Effusion", "right", square(9, 2)), region("Pleural Effusion", "left", square(9, 10))]
     assert matching(both, "Pleural Effusion", frozenset({"right", "left"})) == both
