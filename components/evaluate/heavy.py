@@ -37,6 +37,15 @@ class Pair:
     ref: str
 
 
+class Head(BaseModel):
+    """The first line that comes back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    package: str = ""
+    missing: str = ""
+
+
 class Answer(BaseModel):
     """What comes back for one study: no score may be missing, infinite or NaN."""
 
@@ -65,28 +74,34 @@ def interpreter() -> str:
     found = shutil.which(named)
     if found is None:
         raise ConfigError(f"{PYTHON_VARIABLE} is {named}, where no Python is; name the interpreter of an environment")
-    return found
+    return str(Path(found).absolute())  # not resolved: an environment's Python is a link
 
 
 def _score(metric: str, pairs: Sequence[Pair], python: str) -> dict[str, Any]:
     lines = "".join(json.dumps(asdict(pair)) + "\n" for pair in pairs)
     # -I: the worker's folder must not stand before the standard library's own `statistics`, nor this project's paths.
     command = [python, "-I", str(WORKER), metric]
-    with tempfile.TemporaryDirectory(prefix="heavy-") as scratch:  # some packages write into the working directory
-        done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=scratch)
+    none = f"{metric} has no numbers"
+    try:
+        with tempfile.TemporaryDirectory(prefix="heavy-") as scratch:  # some packages write into the working directory
+            done = subprocess.run(
+                command, input=lines, stdout=subprocess.PIPE, text=True, encoding="utf-8", cwd=scratch
+            )
+    except OSError as error:
+        return {"missing": f"{none}: {python} cannot be run ({error.strerror})"}
     head, *rest = done.stdout.splitlines() or [""]
     if done.returncode != 0 or not head:
-        return {"missing": f"{metric} has no numbers: its process ended with status {done.returncode} (messages above)"}
-    said: dict[str, Any] = json.loads(head)
-    if "missing" in said:
-        return {"missing": said["missing"]}
+        return {"missing": f"{none}: its process ended with status {done.returncode} (messages above)"}
+    by = "its process"
     try:
+        said = Head.model_validate_json(head)
+        if said.missing:
+            return {"missing": said.missing}
+        by = said.package
         answers = {answer.id: answer.scores for answer in map(Answer.model_validate_json, rest)}
     except ValidationError as error:
         first = error.errors()[0]
-        return {"missing": f"{metric} has no numbers: {said['package']} answered {first['input']!r} ({first['msg']})"}
+        return {"missing": f"{none}: {by} answered {first['input']!r} ({first['msg']})"}
     if set(answers) != {pair.id for pair in pairs}:
-        return {
-            "missing": f"{metric} has no numbers: {said['package']} answered {len(answers)} of {len(pairs)} studies"
-        }
-    return {"package": said["package"], "scores": answers}
+        return {"missing": f"{none}: {by} answered {len(answers)} of {len(pairs)} studies"}
+    return {"package": said.package, "scores": answers}

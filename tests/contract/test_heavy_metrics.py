@@ -110,6 +110,33 @@ def test_an_absent_package_is_named_with_what_to_install(environment: Path, monk
         )
 
 
+def test_the_interpreter_may_be_named_from_here(
+    packages: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process has a working directory of its own."""
+    monkeypatch.chdir(environment)
+    monkeypatch.setenv(PYTHON_VARIABLE, "bin/python")
+    assert "scores" in heavy_metrics(["bertscore"], PAIRS)["bertscore"]
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("#!/bin/sh\necho no Python", "bertscore has no numbers: its process answered 'no Python'"),
+        ("#!/bin/sh\necho 7", "bertscore has no numbers: its process answered 7 ("),
+        ("junk", "bertscore has no numbers: {path} cannot be run (Exec format error)"),
+    ],
+)
+def test_a_program_that_is_no_python_gives_a_line(
+    program: str, line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "python"
+    path.write_text(program + "\n")
+    path.chmod(0o755)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(path))
+    assert heavy_metrics(["bertscore"], PAIRS)["bertscore"]["missing"].startswith(line.format(path=path))
+
+
 def test_names_that_do_not_exist_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown heavy metric 'blurt'; known are bertscore, radcliq"):
         heavy_metrics(["bertscore", "blurt"], PAIRS)
