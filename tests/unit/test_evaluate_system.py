@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+import struct
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -191,7 +193,7 @@ def test_seeds_must_differ_and_be_as_many_on_both_sides(case: Case) -> None:
 def test_the_page_shows_radiographs_by_id_and_says_synthetic(case: Case) -> None:
     write(case.references, TRUE, synthetic=True)
     (case.folder / "png").mkdir()
-    Image.fromarray(np.full((40, 30), 700, dtype=np.uint16)).save(case.folder / "png" / "s2.png")
+    Image.fromarray(np.arange(700, 1900, dtype=np.uint16).reshape(40, 30)).save(case.folder / "png" / "s2.png")
     page = case.folder / "out.html"
     ours = case.file("ours", s2=NORMAL)
     out = case.run("--predictions", ours, "--html", page, "--images", case.folder / "png")
@@ -199,6 +201,31 @@ def test_the_page_shows_radiographs_by_id_and_says_synthetic(case: Case) -> None
     assert out["printed"].startswith("SYNTHETIC")
     empty = case.invoke("--predictions", ours, "--html", page, "--images", case.folder)
     assert empty.exit_code == 2 and "name them by id, such as s1.png" in empty.stderr
+
+
+def as_png(*chunks: tuple[bytes, bytes]) -> bytes:
+    parts = (len(data).to_bytes(4) + kind + data + crc32(kind + data).to_bytes(4) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"report", "s2.png is not"),
+        (
+            as_png((b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)), (b"\xd3\x97\xd2{", b"")),
+            "s2.png is a broken PNG",
+        ),
+        (as_png((b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)), (b"IDAT", b"")), "megapixels"),
+    ],
+)
+def test_a_picture_that_is_no_radiograph_is_refused_in_one_line(case: Case, content: bytes, message: str) -> None:
+    (case.folder / "png").mkdir()
+    (case.folder / "png" / "s2.png").write_bytes(content)
+    page = ["--html", case.folder / "out.html", "--images", case.folder / "png"]
+    result = case.invoke("--predictions", case.file("ours", s2=NORMAL), *page)
+    assert result.exit_code == 2 and result.stdout == "", result.exception
+    assert message in result.stderr and "\n" not in result.stderr.strip().rpartition("error:")[2]
 
 
 def test_labels_given_as_tables_have_their_own_keys_and_no_templates(case: Case) -> None:

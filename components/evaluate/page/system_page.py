@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from components.evaluate import system_table as tables
 from components.evaluate.page.bars import observation_bars
 from components.evaluate.page.case import case_html, cases_section
 from components.evaluate.page.document import document, number, paragraph, table
-from components.evaluate.page.pictures import figure
+from components.evaluate.page.pictures import SIDE, figure
 from components.evaluate.texts import Texts
-from model.errors import DataError
+from model.radiograph import read_radiograph
 
 
 def render_system(evaluation: dict[str, Any], references: Texts, reports: Texts, pictures: Mapping[str, Path]) -> str:
@@ -84,20 +84,8 @@ def _sources(protocol: dict[str, Any]) -> list[list[str]]:
 
 
 def _radiograph(path: Path, study: str) -> str:
-    try:
-        with Image.open(path) as image:
-            return figure(_grey(image), f"study {study}")
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path} is no radiograph that can be shown; give a PNG or JPEG file") from error
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey; 16-bit values are scaled by their own range, not cut."""
-    if not image.mode.startswith("I"):
-        return image.convert("L")
-    low, high = image.getextrema()
-    scale = 255 / max(1, high - low)
-    return image.point(lambda value: value * scale - low * scale).convert("L")
+    """As the model would see it. Raises RadiographError for what is none."""
+    return figure(Image.fromarray(read_radiograph(path, SIDE).pixels), f"study {study}")
 
 
 def _section(title: str, content: str) -> str:
