@@ -102,6 +102,26 @@ def test_randomisation_p_equals_the_exact_test_on_few_patients() -> None:
     assert p == pytest.approx(exact, abs=0.01)
 
 
+def test_all_studies_of_a_patient_are_swapped_together() -> None:
+    """Three patients with one to three studies: swapping single studies would reach the difference far less often."""
+    patients = ["a", "b", "b", "c", "c", "c"]
+    a, b = np.array([3.0, 2.0, 2.5, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 1.5, 0.0, 1.0, 2.0])
+    gains = np.array([sum(g for g, p in zip(a - b, patients, strict=True) if p == name) for name in "abc"])
+    exact = np.mean([abs(np.dot(s, gains)) >= gains.sum() for s in itertools.product((1, -1), repeat=3)])
+    assert exact == 2 / 8
+    p = statistics.randomisation_p(
+        lambda s: s["x"][:, 0], {"x": a[:, None]}, {"x": b[:, None]}, patients, seed=0, rounds=20_000
+    )
+    assert p == pytest.approx(exact, abs=0.01)
+
+
+def test_p_is_never_zero() -> None:
+    """The arrangement that was observed is one of those that could have been."""
+    a, b = {"x": np.ones((60, 1))}, {"x": np.zeros((60, 1))}
+    patients = [f"p{i}" for i in range(60)]
+    assert statistics.randomisation_p(lambda s: s["x"][:, 0], a, b, patients, seed=0, rounds=99) == 1 / 100
+
+
 def test_holm_by_hand() -> None:
     assert statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
 
