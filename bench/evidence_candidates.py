@@ -1,16 +1,19 @@
 """Evidence maps that were tried, behind one signature, for the comparison in bench/grounding.py.
 
-Each takes one report: patches (N, D), labels (T,), the sentences' spans -> (S, N) scores, positive where a patch speaks
-for the sentence. All replace patches by the mean patch of the image, which needs no training statistics.
+Each takes one report: patches (N, D), labels (T,), the spans of the sentences that are asked for -> (S, N) scores,
+positive where a patch speaks for the sentence. All replace patches by the mean patch of the image, which needs no
+training statistics.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from bench.interventions import OTHER
 from model.curriculum import Stage
-from model.grounding import Span, attention_maps, integrated_gradients, log_probabilities
+from model.grounding import Span, attention_maps, integrated_gradients, log_probabilities, sentences
 from model.s2d_align import Batch, S2DAlign
 
 Candidate = Callable[[S2DAlign, Tensor, Tensor, Sequence[Span], Stage], Tensor]
@@ -25,8 +28,10 @@ def attention(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[
 
 def contrasted(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage) -> Tensor:
     """Attention less the mean of the report's other sentences."""
-    maps = attention(model, patches, labels, spans, stage)
-    return maps - (maps.sum(dim=0) - maps) / max(1, len(maps) - 1)
+    report = sentences(model.decoder.tokenizer, labels.tolist())
+    maps = attention(model, patches, labels, report, stage)
+    less = maps - (maps.sum(dim=0) - maps) / max(1, len(maps) - 1)
+    return less[[report.index(span) for span in spans]]
 
 
 def gradient(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage) -> Tensor:
@@ -44,6 +49,7 @@ def gradient(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[S
 @torch.no_grad()
 def occlusion(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage) -> Tensor:
     """How far the sentence's log-probability falls without a square of patches, mean over the squares on a patch."""
+    labels = labels[: max(span.stop for span in spans)]
     grid = model.preset.vision.grid
     masks = torch.zeros(0, grid, grid, dtype=torch.bool)
     for top in range(0, grid - BLOCK + 1, STRIDE):
@@ -60,10 +66,42 @@ def occlusion(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[
     return (sums[:, :1] - sums[:, 1:]) @ weights / weights.sum(dim=0)
 
 
+def opposite(sentence: str) -> str:
+    """The sentence with the other side's word; without a side, denied. Its grammar is only as good as that."""
+    other = re.sub(r"\b(right|left)\b", lambda found: OTHER[found[1]], sentence)
+    if other != sentence:
+        return other
+    denied = re.sub(r"\b(There (?:is|are)) (?:an? )?", r"\1 no ", sentence, count=1)
+    return denied if denied != sentence else re.sub(r"\b(is|are|has|have)\b", r"\1 not", sentence, count=1)
+
+
+def retold(
+    model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage
+) -> list[Tensor | None]:
+    """Integrated gradients of every sentence's opposite in its place, (N,) each; None where there is no other form."""
+    tokenizer, found = model.decoder.tokenizer, list[Tensor | None]()
+    for span in spans:
+        other = opposite(span.text)
+        before = tokenizer.decode(labels[: span.start].tolist(), skip_special_tokens=True)
+        ids = model.decoder.report_ids(f"{before} {other}".strip())[:-1]
+        last = sentences(tokenizer, ids)[-1:]
+        same = other == span.text
+        found.append(None if same else integrated_gradients(model, patches, torch.tensor(ids), last, stage)[0])
+    return found
+
+
+def against_opposite(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[Span], stage: Stage) -> Tensor:
+    """Integrated gradients of log p(sentence) - log p(its opposite)."""
+    own = integrated_gradients(model, patches, labels, spans, stage)
+    others = retold(model, patches, labels, spans, stage)
+    return torch.stack([one if other is None else one - other for one, other in zip(own, others, strict=True)])
+
+
 CANDIDATES: dict[str, Candidate] = {
     "attention": attention,
     "attention, contrasted": contrasted,
     "gradient x input": gradient,
     "occlusion of patches": occlusion,
+    "integrated gradients, against the opposite": against_opposite,
     "integrated gradients": integrated_gradients,
 }
