@@ -32,7 +32,7 @@ def check_checkpoints(
 ) -> None:
     """Refuse checkpoints that are not finished, are of other data, or rest on base models that cannot be had."""
     for uri in dict.fromkeys(checkpoints.values()):
-        manifest = _manifest(store, uri)
+        manifest = manifest_of(store, uri)
         if not manifest.complete:
             raise ManifestError(f"{uri} is not complete; run its training again, it goes on where it stopped")
         if manifest.dataset_digest != about.digest and not accept:
@@ -51,7 +51,8 @@ def fetch(store: ObjectStore, uri: str, folder: Path, load: Load) -> Generator:
     return load(folder)
 
 
-def _manifest(store: ObjectStore, uri: str) -> CheckpointManifest:
+def manifest_of(store: ObjectStore, uri: str) -> CheckpointManifest:
+    """Read a checkpoint's manifest, and nothing else of it. Raises ManifestError that names `uri`."""
     with scratch_folder() as folder:
         try:
             store.get_file(join_uri(uri, MANIFEST), folder / MANIFEST)

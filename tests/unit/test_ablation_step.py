@@ -9,6 +9,7 @@ import pytest
 
 from components.evaluate.ablation.artifacts import write_artifacts
 from components.evaluate.ablation.main import run
+from components.evaluate.ablation.rows import read_comparison
 from components.evaluate.ablation.table import format_comparison
 from components.shared.dataset import read_manifest, write_dataset
 from components.shared.storage import ObjectStore
@@ -231,6 +232,32 @@ def test_a_missing_checkpoint_and_a_misspelt_row_are_one_line(store: ObjectStore
         compare(store, dataset_uri, "nowhere", Loader())
     with pytest.raises(ConfigError, match=r"the rows to compare: rows\.1\.colour") as caught:
         compare(store, dataset_uri, "nowhere", Loader(), rows(colour="red"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "full, why",
+    [
+        ({"id": "best"}, "no row 'full', with which all are compared"),
+        ({"id": "s1"}, "the row 's1' stands there twice"),
+        ({"checkpoints": {}}, "the row 'full' has no checkpoints"),
+        ({"checkpoints": {0: ["seed0/base/s1"]}}, r"the row 's1' has the seed 1, the row 'full' has not"),
+        ({"checkpoints": {0: [], 1: ["seed1/base/s1"]}}, "the row 'full' has no stage for seed 0"),
+    ],
+)
+def test_rows_that_cannot_be_compared_are_one_line(full: dict, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"^the rows to compare: .*{why}") as caught:
+        read_comparison(rows(**full))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_of_another_form_is_one_line(
+    store: ObjectStore, dataset_uri: str, trained: Callable[..., None]
+) -> None:
+    trained("odd")
+    store.put_bytes(f"{ROOT}/odd/seed0/base/s1/{MANIFEST}", b'{"stage": "s1"}')
+    with pytest.raises(ManifestError, match=r"odd/seed0/base/s1/manifest\.json: \w+: Field required") as caught:
+        compare(store, dataset_uri, "odd", Loader())
     assert "\n" not in str(caught.value)
 
 

@@ -65,7 +65,7 @@ def _verdict(theirs: float, ours: Mapping[str, float]) -> str:
 
 
 def _like(own: SeedSums, full: SeedSums) -> SeedSums:
-    """A row whose text is the same under all seeds, once per seed of the full row."""
+    """A row without seeds of its own, whose text is the same under all: once per seed of the full row."""
     return own if set(own) <= set(full) else dict.fromkeys(full, next(iter(own.values())))
 
 

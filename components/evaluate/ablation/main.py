@@ -14,12 +14,12 @@ from components.evaluate.ablation.predictions import Load, reports
 from components.evaluate.ablation.rows import Comparison, Row, read_comparison
 from components.evaluate.ablation.table import format_comparison
 from components.evaluate.baselines import ALL_NORMAL
+from components.evaluate.checkpoints import manifest_of
 from components.evaluate.evaluation import SPLIT, Data, protocol
 from components.shared.dataset import DatasetManifest, read_manifest, read_studies
 from components.shared.lineage import git_commit, library_versions, now_utc
 from components.shared.storage import ObjectStore, join_uri
-from model.checkpoint import MANIFEST, CheckpointManifest
-from model.errors import DataError, ManifestError, StoreMissing
+from model.errors import DataError, ManifestError
 from model.generation import ReportGenerator
 from model.records import Study
 
@@ -86,12 +86,13 @@ def _texts(
 def _training(store: ObjectStore, run_uri: str, row: Row, data: DatasetManifest) -> dict[int, Training]:
     """What each seed's stages took. Raises ManifestError for a checkpoint of other data, or an unfinished one."""
     return {
-        seed: [_stage(_manifest(store, join_uri(run_uri, folder)), join_uri(run_uri, folder), data) for folder in path]
+        seed: [_stage(store, join_uri(run_uri, folder), data) for folder in path]
         for seed, path in row.checkpoints.items()
     }
 
 
-def _stage(manifest: CheckpointManifest, uri: str, data: DatasetManifest) -> dict[str, Any]:
+def _stage(store: ObjectStore, uri: str, data: DatasetManifest) -> dict[str, Any]:
+    manifest = manifest_of(store, uri)
     if manifest.dataset_digest != data.digest:
         raise ManifestError(f"{uri} was trained on {manifest.dataset}, not on this data set; all rows share one")
     if not manifest.complete:
@@ -110,14 +111,7 @@ def _stage(manifest: CheckpointManifest, uri: str, data: DatasetManifest) -> dic
 def _shared_settings(store: ObjectStore, run_uri: str, asked: Comparison) -> dict[str, Any]:
     """What the rows have in common, from the full row's first checkpoint: preset, assumed values, epochs' limit."""
     path = next(iter(asked.full_row.checkpoints.values()))
-    manifests = [_manifest(store, join_uri(run_uri, folder)) for folder in path]
+    manifests = [manifest_of(store, join_uri(run_uri, folder)) for folder in path]
     assumed = manifests[-1].preset.assumed.model_dump(mode="json", exclude={"prompt", "stages"})
     epochs = " + ".join(str(manifest.epochs) for manifest in manifests)
     return {"preset": manifests[-1].preset.name, "assumed": assumed, "epochs": epochs}
-
-
-def _manifest(store: ObjectStore, uri: str) -> CheckpointManifest:
-    try:
-        return CheckpointManifest.model_validate_json(store.get_bytes(join_uri(uri, MANIFEST)))
-    except StoreMissing as error:
-        raise ManifestError(f"{uri} is not a checkpoint: {MANIFEST} is missing; train the stage again") from error

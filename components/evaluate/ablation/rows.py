@@ -1,8 +1,8 @@
 """What the comparison is asked for: rows, and where the checkpoints of every seed lie. JSON, checked here."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model.errors import ConfigError
 
@@ -45,6 +45,22 @@ class Comparison(Part):
     title: str
     full: str
     rows: tuple[Row, ...]
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Self:
+        ids = [row.id for row in self.rows]
+        if twice := [name for name in ids if ids.count(name) > 1]:
+            raise ValueError(f"the row {twice[0]!r} stands there twice; give each an id of its own")
+        if self.full not in ids:
+            raise ValueError(f"there is no row {self.full!r}, with which all are compared")
+        if not self.full_row.checkpoints:
+            raise ValueError(f"the row {self.full!r} has no checkpoints; it must have those of every seed")
+        for row in self.rows:
+            if unknown := sorted(row.checkpoints.keys() - self.full_row.checkpoints.keys()):
+                raise ValueError(f"the row {row.id!r} has the seed {unknown[0]}, the row {self.full!r} has not")
+            if empty := [seed for seed, path in row.checkpoints.items() if not path]:
+                raise ValueError(f"the row {row.id!r} has no stage for seed {empty[0]}")
+        return self
 
     @property
     def full_row(self) -> Row:
