@@ -130,6 +130,20 @@ def test_the_labels_count_not_the_texts() -> None:
     assert found["csv_macro_f1_5_u0"] == pytest.approx((2 / 3) / 5)
 
 
+def test_each_set_of_observations_has_its_own_cells_in_every_average() -> None:
+    """14: all. 13: without No Finding. 5: neither No Finding nor the missed fracture count."""
+    truth = [{"Edema": 1, "Fracture": 1}, {"No Finding": 1}]
+    guess = [{"Edema": 1}, {"No Finding": 1}]
+    found = values(scores.study_statistics(["Clear."] * 2, ["Clear."] * 2, truth, guess), "csv")
+    for average, expected in {
+        "micro": {14: 4 / 5, 13: 2 / 3, 5: 1},
+        "macro": {14: 2 / 14, 13: 1 / 13, 5: 1 / 5},
+        "example": {14: (2 / 3 + 1) / 2, 13: (2 / 3 + 0) / 2, 5: 1 / 2},
+    }.items():
+        for u in ("u0", "u1"):
+            assert {n: found[f"csv_{average}_f1_{n}_{u}"] for n in expected} == pytest.approx(expected), (average, u)
+
+
 def test_per_label_rows_hold_support_and_scores_by_hand() -> None:
     references, hypotheses = (["Edema.", "No edema.", "Possible edema."], ["Edema.", "Edema.", "Clear lungs."])
     truth, guess = ([label(text) for text in texts] for texts in (references, hypotheses))

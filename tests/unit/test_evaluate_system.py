@@ -156,6 +156,25 @@ def test_a_system_that_does_not_look_beats_nobody(case: Case) -> None:
     assert "NOT BEATEN" in out["printed"]
 
 
+def test_a_control_is_beaten_only_when_the_interval_says_so(tmp_path: Path) -> None:
+    """One of twelve patients is better than the template: more, but the interval of the difference has 0 in it."""
+    case = Case(tmp_path)
+    write(case.references, [(f"s{i}", f"p{i}", EFFUSION if i < 1 else NORMAL) for i in range(12)])
+    ours = write(tmp_path / "ours.jsonl", [(f"s{i}", f"p{i}", EFFUSION if i < 1 else NORMAL) for i in range(12)])
+    all_normal = case.run("--predictions", ours)["baselines"]["all_normal"]
+    assert all_normal["difference"]["value"] > 0 == all_normal["difference"]["low"]
+    assert not all_normal["beaten"]
+
+
+def test_the_reports_of_other_patients_are_scored_with_their_own_labels(tmp_path: Path) -> None:
+    """Of two patients each gets the other's report: right on both before, right on none after."""
+    case = Case(tmp_path)
+    rows = [("s1", "p1", "Left pleural effusion is seen here."), ("s2", "p2", "Moderate cardiomegaly is seen here.")]
+    write(case.references, rows)
+    moved = case.run("--predictions", write(tmp_path / "ours.jsonl", rows))["baselines"]["other_patient"]["metrics"]
+    assert moved[HEADLINE]["value"] == 0 and moved["rouge_l"]["value"] < 1
+
+
 def test_train_reports_give_copies_and_the_most_frequent_report(case: Case) -> None:
     ours = case.file("ours")
     assert not any(name.startswith("train_") for name in case.run("--predictions", ours)["guards"])
