@@ -1,5 +1,6 @@
 """From radiographs to draft reports: what evaluation and serving call. The image alone is the input (paper, eq. 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,15 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.curriculum import PAG, Stage, stage_named
+from model.decode.drafts import DRAFTS, Drafts
+from model.decode.llama import is_supported
+from model.decode.loop import DecodeLoop, Wish
 from model.decoder import IGNORED, Decoder
-from model.grounding import Span, evidence_maps, log_probabilities, sentences
+from model.grounding import evidence_maps, log_probabilities, sentences
 from model.in_distribution import IN_DISTRIBUTION, mahalanobis
 from model.s2d_align import Batch, S2DAlign
+
+ROWS = 32  # drafts that are written side by side
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,16 @@ class Draft:
     sentences: list[DraftSentence]
     embedding: np.ndarray  # (D,) mean patch feature
     distance: float | None  # Mahalanobis, to the training images; None when the folder holds no statistics
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model sees in one radiograph, before it writes."""
+
+    patches: Tensor  # (N, D)
+    slots: Tensor  # (M, H)
+    embedding: np.ndarray  # (D,) mean patch feature
+    distance: float | None  # as in Draft
 
 
 @torch.no_grad()
@@ -70,6 +86,7 @@ class ReportGenerator:
         manifest: dict[str, Any],
         statistics: dict[str, np.ndarray] | None,
         stage: Stage = PAG[0],
+        drafts: Drafts | None = None,
     ) -> None:
         """`stage`: the last that was trained; a fusion that it learned stays in place."""
         model.decoder.merge_lora()
@@ -77,6 +94,7 @@ class ReportGenerator:
         self.stage = stage
         self.manifest = manifest
         self.statistics = statistics
+        self.drafts = drafts
 
     @classmethod
     def load(cls, directory: Path) -> "ReportGenerator":
@@ -85,7 +103,8 @@ class ReportGenerator:
         manifest = checkpoint.read_json(directory / checkpoint.MANIFEST)
         path = directory / IN_DISTRIBUTION
         statistics = {k: v.numpy() for k, v in load_file(path).items()} if path.is_file() else None
-        return cls(model, manifest, statistics, stage_named(trained.stage))
+        drafts = Drafts.load(directory / DRAFTS) if (directory / DRAFTS).is_file() else None
+        return cls(model, manifest, statistics, stage_named(trained.stage), drafts)
 
     @property
     def image_size(self) -> int:
@@ -119,31 +138,69 @@ class ReportGenerator:
         embedding: np.ndarray = self.patches(images).mean(dim=1).cpu().numpy()
         return embedding
 
+    @property
+    def has_loop(self) -> bool:
+        """Are reports written by a decode loop? Beams and other architectures than Llama's are left to `generate`."""
+        decoder = self.model.decoder
+        return decoder.assumed.decoding.beams == 1 and is_supported(decoder.lm)
+
+    def loop(self, rows: int) -> DecodeLoop:
+        """A loop in which up to `rows` reports are written side by side, on the device where the model is now."""
+        return DecodeLoop(self.model.decoder, rows=rows, drafts=self.drafts)
+
     @torch.no_grad()
+    def begin(self, images: np.ndarray) -> list[Reading]:
+        """Look at (B, S, S) uint8 radiographs."""
+        patches = self.patches(images)
+        slots = self.model.image_context(Batch(reports=(), patches=patches), self.stage)
+        embeddings = patches.mean(dim=1).cpu().numpy()
+        return [Reading(*each) for each in zip(patches, slots, embeddings, self.distances(embeddings), strict=True)]
+
+    def finish(
+        self, reading: Reading, ids: Sequence[int], log_probabilities: Sequence[float], *, evidence: bool
+    ) -> Draft:
+        """Make a draft of what was written on one radiograph; its maps, if asked for, are computed here."""
+        spans = sentences(self.model.decoder.tokenizer, ids)
+        grids: Sequence[np.ndarray | None] = [None] * len(spans)
+        if evidence:
+            labels = torch.tensor([list(ids)], device=reading.patches.device)
+            (maps,) = evidence_maps(self.model, reading.patches[None], labels, [spans], self.stage)
+            grids = list(maps.cpu().numpy())
+        written = []
+        for span, grid in zip(spans, grids, strict=True):
+            confidence = float(np.exp(np.mean(log_probabilities[span.start : span.stop])))
+            written.append(DraftSentence(span.text, min(1.0, confidence), grid))
+        findings = " ".join(span.text for span in spans)
+        return Draft(findings, written, reading.embedding, reading.distance)
+
     def draft(self, images: np.ndarray, *, evidence: bool = False) -> list[Draft]:
         """Write one draft for each of the (B, S, S) uint8 radiographs."""
-        model, patches = self.model, self.patches(images)
-        slots = model.image_context(Batch(reports=(), patches=patches), self.stage)
-        ids = generate_ids(model.decoder, slots)
-        labels = nn.utils.rnn.pad_sequence(
-            [torch.tensor(row or [IGNORED]) for row in ids], batch_first=True, padding_value=IGNORED
-        ).to(slots.device)
-        spans = [sentences(model.decoder.tokenizer, row) for row in ids]
-        probabilities = log_probabilities(model, slots, labels)
-        maps = evidence_maps(model, patches, labels, spans, self.stage) if evidence else None
-        embeddings = patches.mean(dim=1).cpu().numpy()
-        distances = self.distances(embeddings)
+        readings = self.begin(images)
+        written = self._write(readings) if self.has_loop else self._generate(readings)
         return [
-            Draft(
-                findings=" ".join(span.text for span in report),
-                sentences=[
-                    self._sentence(s, probabilities[b], maps[b][i] if maps else None) for i, s in enumerate(report)
-                ],
-                embedding=embeddings[b],
-                distance=distances[b],
-            )
-            for b, report in enumerate(spans)
+            self.finish(reading, ids, sure, evidence=evidence)
+            for reading, (ids, sure) in zip(readings, written, strict=True)
         ]
+
+    def _write(self, readings: Sequence[Reading]) -> list[tuple[list[int], list[float]]]:
+        """Token ids and their log-probabilities, from a decode loop."""
+        loop = self.loop(min(ROWS, len(readings)))
+        wish = Wish(self.model.preset.assumed.decoding.max_new_tokens)
+        written = [loop.add(reading.slots, wish) for reading in readings]
+        while loop.busy:
+            loop.step()
+        return [(writing.ids, writing.log_probabilities) for writing in written]
+
+    @torch.no_grad()
+    def _generate(self, readings: Sequence[Reading]) -> list[tuple[list[int], list[float]]]:
+        """The same by `generate`, and the log-probabilities by a second pass."""
+        slots = torch.stack([reading.slots for reading in readings])
+        rows = generate_ids(self.model.decoder, slots)
+        labels = nn.utils.rnn.pad_sequence(
+            [torch.tensor(row or [IGNORED]) for row in rows], batch_first=True, padding_value=IGNORED
+        ).to(slots.device)
+        sure = log_probabilities(self.model, slots, labels).tolist()
+        return [(row, values[: len(row)]) for row, values in zip(rows, sure, strict=True)]
 
     @torch.no_grad()
     def sentence_scores(self, images: np.ndarray, report: str) -> tuple[list[str], np.ndarray]:
@@ -156,10 +213,6 @@ class ReportGenerator:
         scores = log_probabilities(self.model, slots, labels)
         means = [scores[:, span.start : span.stop].mean(dim=1) for span in spans]
         return [span.text for span in spans], torch.stack(means, dim=1).cpu().numpy()
-
-    def _sentence(self, span: Span, log_probabilities: Tensor, grid: Tensor | None) -> DraftSentence:
-        confidence = float(log_probabilities[span.start : span.stop].mean().exp())
-        return DraftSentence(span.text, min(1.0, confidence), None if grid is None else grid.cpu().numpy())
 
     def distances(self, embeddings: np.ndarray) -> list[float | None]:
         """Mahalanobis distance of each (B, D) embedding to the training images."""
