@@ -120,5 +120,15 @@ def bench_grounding_command(**options: Any) -> None:
     click.echo(bench_grounding(**options))
 
 
+@bench.command("in-distribution")
+@click.option("--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about it here.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+def bench_in_distribution_command(**options: Any) -> None:
+    """Which images get a report, which a warning, which a refusal: phantoms and pictures that are no film; minutes."""
+    from bench.in_distribution import bench_in_distribution
+
+    click.echo(bench_in_distribution(**options))
+
+
 if __name__ == "__main__":
     bench(prog_name="python -m bench")
