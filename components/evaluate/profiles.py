@@ -92,9 +92,7 @@ def _prepare(profile: Profile, text: str, known: frozenset[str] | None, max_word
 
 def _clean(profile: Profile, text: str) -> str:
     if isinstance(text, Cleaned):
-        raise ConfigError(
-            f"the text {text[:40]!r} is cleaned already; give the raw report, as a second pass changes it"
-        )
+        raise ConfigError("a report is cleaned already; give the raw report, as a second pass changes it")
     return profile.cleaner(text)
 
 
