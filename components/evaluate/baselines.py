@@ -15,6 +15,7 @@ ALL_NORMAL = (
     " pneumothorax. The heart size is normal. The mediastinal contours are normal."
 )
 FREQUENT_REPORTS = 20
+BLOCK = 256  # test images that are compared with all training images at a time
 
 
 def best_constant(train_reports: Sequence[str], validation_reports: Sequence[str]) -> str:
@@ -60,8 +61,10 @@ def prior_reports(studies: Sequence[Study]) -> list[str]:
 def nearest_reports(train: np.ndarray, train_reports: Sequence[str], test: np.ndarray) -> list[str]:
     """The report of the training image with the most similar embedding: cosine, centred on the training mean."""
     mean = train.mean(axis=0)
-    similarity = _normalised(test - mean) @ _normalised(train - mean).T
-    return [train_reports[i] for i in similarity.argmax(axis=1)]
+    own, trained = _normalised(test - mean), _normalised(train - mean)
+    # In blocks: all similarities of MIMIC-CXR at once are 8 GB.
+    blocks = (own[start : start + BLOCK] @ trained.T for start in range(0, len(own), BLOCK))
+    return [train_reports[i] for block in blocks for i in block.argmax(axis=1)]
 
 
 def _constant_score(text: str, truth: Sequence[Labels]) -> float:
