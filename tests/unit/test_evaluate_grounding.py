@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from components.evaluate.chance_maps import ChanceMaps
-from components.evaluate.grounding import claims_of, correlation_within_reports, judge, matching
+from components.evaluate.grounding import claims_of, correlation_within_reports, judge, matching, not_beaten
 from components.evaluate.maps import (
+    ALL_METRICS,
     RESOLUTION,
     cnr,
     cnr_absolute,
@@ -220,6 +221,31 @@ def test_maps_are_validated_only_when_they_follow_the_finding(
     assert verdict["findings"] == ["Pleural Effusion"]
     assert (verdict["differences"]["class_side_prior"]["auc"]["low"] > 0) == (status == "validated")
     assert verdict["maps"]["uniform"]["auc"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("control", "metric", "high", "lost"),
+    [
+        ("other_patient", "pointing", 0.59, []),
+        ("other_patient", "pointing", 0.6, ["pointing against other_patient"]),  # they touch
+        ("class_side_prior", "pointing", 0.65, ["pointing against class_side_prior"]),
+        ("other_patient", "auc", 0.65, ["auc against other_patient"]),
+        ("class_side_prior", "auc", 0.65, ["auc against class_side_prior"]),
+        ("anatomy", "auc", 0.99, []),
+        ("class_side_prior", "miou", 0.99, []),
+    ],
+)
+def test_a_map_is_better_only_with_intervals_apart_in_pointing_and_auc(
+    control: str, metric: str, high: float, lost: list[str]
+) -> None:
+    """The model has .7 [.6, .8]; every control but one is far below, and that one's mean is below it too."""
+    estimates = {
+        name: {m: {"value": 0.1, "low": 0.0, "high": 0.2} for m in ALL_METRICS}
+        for name in ("other_patient", "class_side_prior", "anatomy")
+    }
+    estimates["model"] = {m: {"value": 0.7, "low": 0.6, "high": 0.8} for m in ALL_METRICS}
+    estimates[control][metric] = {"value": 0.5, "low": 0.4, "high": high}
+    assert not_beaten(estimates) == lost
 
 
 def test_a_frequent_finding_does_not_outvote_a_rare_one() -> None:
