@@ -91,10 +91,7 @@ def _study(reference: str, hypothesis: str, rouge: float, cider: float) -> Study
     for u in (0, 1):
         kinds = {}
         for name in OBSERVATIONS:
-            a, b = (
-                truth[name] == 1 or (u == 1 and truth[name] == -1),
-                guess[name] == 1 or (u == 1 and guess[name] == -1),
-            )
+            a, b = (labels[name] == 1 or (u == 1 and labels[name] == -1) for labels in (truth, guess))
             kinds[name] = "tp" if a and b else "fp" if b else "fn" if a else ""
         cells[u] = list(kinds.values())
         for size, names in LABEL_SETS.items():

@@ -41,12 +41,8 @@ HEADS = (
     "Support Devices",
     "No Finding",
 )
-CLASSES: tuple[int | None, ...] = (
-    None,
-    1,
-    0,
-    -1,
-)  # blank, positive, negative, uncertain; "No Finding" has the first two
+# Of a head: blank, positive, negative, uncertain. "No Finding" has the first two.
+CLASSES: tuple[int | None, ...] = (None, 1, 0, -1)
 FILE = "chexbert.pth"
 BERT = "bert-base-uncased"
 MAX_PIECES = 512

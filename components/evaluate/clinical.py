@@ -13,6 +13,8 @@ from model.records import OBSERVATIONS, Labels
 FIVE = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 # 13: the findings alone; "No Finding" rewards a model that only tells normal from abnormal.
 LABEL_SETS: dict[str, tuple[str, ...]] = {"14": OBSERVATIONS, "13": OBSERVATIONS[1:], "5": FIVE}
+STATUSES = ("positive", "uncertain", "negative", "blank")
+_STATUS = {1: 0, -1: 1, 0: 2, None: 3}
 
 
 def positives(labels: Sequence[Labels], names: Sequence[str] = OBSERVATIONS, *, uncertain: int) -> np.ndarray:
@@ -49,9 +51,9 @@ def example(counts: np.ndarray) -> np.ndarray:
     return micro(counts)
 
 
-def micro_f1(references: Sequence[Labels], hypotheses: Sequence[Labels], *, uncertain: int = 1) -> float:
-    """Micro-F1 over the 14 observations."""
-    truth, guess = (positives(rows, uncertain=uncertain) for rows in (references, hypotheses))
+def micro_f1(references: Sequence[Labels], hypotheses: Sequence[Labels]) -> float:
+    """Micro-F1 over the 14 observations, uncertain as positive."""
+    truth, guess = (positives(rows, uncertain=1) for rows in (references, hypotheses))
     return float(micro(confusion_counts(truth, guess).sum(axis=0))[2])
 
 
@@ -68,10 +70,6 @@ def support(labels: Sequence[Labels], name: str) -> dict[str, int]:
     """How often an observation is positive, uncertain, negative and blank."""
     values = [row[name] for row in labels]
     return {status: sum(_STATUS[v] == i for v in values) for i, status in enumerate(STATUSES)}
-
-
-STATUSES = ("positive", "uncertain", "negative", "blank")
-_STATUS = {1: 0, -1: 1, 0: 2, None: 3}
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

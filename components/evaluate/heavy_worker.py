@@ -60,7 +60,7 @@ def bertscore(references: list[str], hypotheses: list[str]) -> Scores:
 
 
 def radcliq(references: list[str], hypotheses: list[str]) -> Scores:
-    """RadCliQ-v1 per report: lower is better. RadEval itself prints 1 / mean."""
+    """RadCliQ-v1 per report: lower is better. RadEval itself prints 1 / mean. It rests on BERTScore: see there."""
     import radeval
 
     sys.modules.setdefault("RadEval", radeval)  # 2.2.1 imports itself by its old name
