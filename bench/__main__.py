@@ -91,7 +91,7 @@ def bench_soak_command(**options: Any) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
 @click.option("--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.")
 @click.option("--patients", default=600, show_default=True, help="Patients that every model learns from.")
-@click.option("--films", default=120, show_default=True, help="Films of the test, one per patient; other parts: half.")
+@click.option("--films", default=100, show_default=True, help="Films of the test, one per patient; other parts: half.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings of every model; all but the first: test alone.")
 @click.option("--model", "only", multiple=True, help="This model alone; may be repeated. Default: all.")
 def bench_grounding_command(**options: Any) -> None:
@@ -121,7 +121,9 @@ def bench_grounding_command(**options: Any) -> None:
 
 
 @bench.command("in-distribution")
-@click.option("--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about it here.")
+@click.option(
+    "--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write a page about it here."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
 def bench_in_distribution_command(**options: Any) -> None:
     """Which images get a report, which a warning, which a refusal: phantoms and pictures that are no film; minutes."""

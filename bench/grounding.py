@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def bench_grounding(
     json_file: Path | None = None,
     page_file: Path | None = None,
     patients: int = 600,
-    films: int = 120,
+    films: int = 100,
     seeds: int = 1,
     only: Sequence[str] = (),
 ) -> str:
@@ -40,6 +41,8 @@ def bench_grounding(
     if only and page_file:
         raise ConfigError("a page is about all models; leave out --model, or --page")
     torch.set_num_threads(1)  # sums depend on it, and so does every weight
+    if unknown := sorted(set(only) - {world.name for world in WORLDS}):
+        raise ConfigError(f"there is no model {unknown[0]!r}; use {', '.join(world.name for world in WORLDS)}")
     chosen = [world for world in WORLDS if not only or world.name in only]
     figures: dict[str, Any] = {
         "synthetic": True,
@@ -67,8 +70,8 @@ def measured(world: World, home: Path, *, patients: int, films: int, seed: int) 
     folder = trained(world, home, patients=patients, seed=seed)
     subject = Subject(world, folder, films)
     kept = Kept(home / "figures" / f"{folder.name}-{films}", sha256_file(folder / WEIGHTS))
-    parts = {"validation": kept.get("validation", lambda: validation(subject))}
-    parts["test"] = kept.get("test", lambda: test(subject, parts["validation"]["best"]))
+    parts = {"validation": kept.get("validation", partial(validation, subject))}
+    parts["test"] = kept.get("test", partial(test, subject, parts["validation"]["best"]))
     if seed == 0:
         rest: dict[str, Callable[[Subject], dict[str, Any]]] = {
             "told_truth": told_truth,
@@ -78,12 +81,13 @@ def measured(world: World, home: Path, *, patients: int, films: int, seed: int) 
             "cost": cost,
         }
         for name, measure in tqdm(rest.items(), f"{world.name}: parts", leave=False):
-            parts[name] = kept.get(name, lambda measure=measure: measure(subject))
+            parts[name] = kept.get(name, partial(measure, subject))
     manifest = read_manifest(folder)
     return {
         "title": world.title,
         "world": asdict(world),
         "weights": kept.weights,
+        "validation_loss": manifest.metrics["validation_loss"],
         "dataset": manifest.dataset_digest,
         "trained_at": manifest.git_commit,
         "measured_at": sorted(kept.commits),

@@ -1,15 +1,239 @@
 """docs/results/grounding.md, made anew from the figures: tables, and every sentence that depends on them."""
 
-from typing import Any
+from collections.abc import Iterable
 
-Figures = dict[str, Any]
+from bench.grounding_parts import SHIPPED
+from bench.grounding_tables import (
+    BASELINES,
+    STRICT,
+    Figures,
+    all_maps_table,
+    asked_table,
+    compare,
+    difference_table,
+    finding_table,
+    firsts,
+    fraud_table,
+    markdown,
+    number,
+    rule_table,
+    ruled,
+    shown,
+    slot_table,
+    told_table,
+    training_table,
+    validation_table,
+)
+from components.evaluate.grounding import DECIDING, FEWEST_CLAIMS
+from components.evaluate.maps import RESOLUTION
+
+HEAD = """# Do the evidence maps say anything about this patient?
+
+SYNTHETIC: phantom radiographs, the `tiny` preset. Nothing here follows for patients. Tables and verdicts on this page
+are written by `{command} --home DIR --page docs/results/grounding.md`, from what that command measured.
+
+"""
+
+RULE = """## The rule
+A map is made of a sentence of the generated report and the image alone. Judged are sentences that name a finding which
+the study has, on its side. A map has to beat the map of the same finding on another patient's image, and the mean
+training mask of the finding and the side that the sentence names, in pointing and in pixel AUC, with 95 % intervals
+(1,000 resamples of patients) that do not overlap. Means are over the claims of a finding, then over findings with at
+least {fewest} claims. {cells} x {cells} cells. Priors are made of {priors} films of other patients, rendered alike.
+
+The verdict is computed by every evaluation for its own model and data, and travels with the maps of that model.
+
+## The models
+Every model learned from {patients} patients of its own world, and is judged on fresh films of the same world.
+- **usual**: phantoms as they are.
+- **bodies move**: shifts up to 5 cm of 36, 10 degrees, up to a quarter smaller (`position_spread` 1).
+- **findings move**: consolidations, opacities and nodules lie anywhere in the side and zone that the report names, and
+  are 40 % smaller; plates of atelectasis are half as long, anywhere in the lower third; tips of tubes and lines and the
+  pacemaker's can move too (`finding_spread` 1). What fills its place cannot move: effusion, pneumothorax, cardiomegaly,
+  wide mediastinum, edema, pleural thickening.
+- **both move**: both.
+- **slots spread**: the same data, but in training the image's slots pay for reading the same patches, with a price of
+  10 or 1 nats per report (`experiment.slot_overlap`).
+
+"""
+
+STRICTER = """The last two kinds of rows are stricter than the rule: the prior is averaged in the frame of the lungs'
+bounding box and put back by the *true* lung masks of the film, which no model is given; "zone" is the prior of finding,
+side and *true* zone. "Better", "worse": the 95 % interval of the paired difference does not hold 0.
+"""
+
+VALIDATION = """## What was tried, on validation patients
+All maps of the same true sentences, pointing / AUC; what is negative is cut off, the rest smoothed by .7 patches. The
+best of a model (pointing + AUC) is bold; if it is not the one that users see, it is judged on test patients as well.
+"Against the opposite": integrated gradients of log p(sentence) - log p(the same sentence with the other side's word;
+without a side, denied).
+"""
+
+TOLD = """## True sentences, put into the model's mouth
+Drafts seldom name what is small, so on {films} other patients with a lung finding that moves, the true sentence was
+given ("There is consolidation in the right mid lung."), and its map taken. Findings lie anywhere in their zone here for
+all models, also for those that never learned from such films; bodies as in the model's own world.
+"""
+
+FRAUDS = """## Frauds, which must fail
+The same sentences, with another patient's image, or with connector and memory of random weights; the encoder stays as
+it was. And the same sentence with the other side's word: a map that follows the word explains the word, a map that
+stays shows where the finding is, whatever the sentence says.
+"""
+
+ASKED = """## Findings taken away, and moved to the other side
+First films of other patients, findings that are on one side alone. l is the mean log-probability per token; the gap is
+what l loses without the finding, beyond what the same change of pixels costs on the mirrored side. "Occluded": the
+region filled with the mean and noise of its surroundings instead of a render. A model that always writes the same side
+has a swap rate of 0; one that follows the finding, of 1.
+"""
+
+READING = """## How to read this
+- Pointing counts the single brightest cell; AUC all cells; CNR how far the inside stands above the outside. Prior
+  masks are smooth and wide, so they win in CNR and, on films where all bodies lie alike, in AUC and mIoU.
+- Only true sentences are judged. A map of a false sentence shows what made the model write it, and no mask can say.
+- The encoder was made from phantoms with patch-level truth, so its patches are local; that helps every map here.
+- Phantoms whose bodies or findings move are a test of maps, not a more real population.
+- Films here are square renders; those of a data set are also cropped and padded.
+"""
 
 
 def page(figures: Figures) -> str:
     """The whole page in Markdown."""
-    return table(figures)
+    models = firsts(figures)
+    parts = [
+        HEAD.format(**figures),
+        answer(models),
+        RULE.format(
+            fewest=FEWEST_CLAIMS, cells=RESOLUTION, priors=figures["prior_films"], patients=figures["patients"]
+        ),
+        "## Test patients",
+        rule_table(models),
+        f"\n{others_tried(models)}\nHow far the map that users see is above the priors:\n",
+        difference_table(models),
+        "",
+        STRICTER,
+        "All maps of the test patients, pointing / AUC / mass ratio / signed CNR / mIoU:\n",
+        all_maps_table(models),
+        "\nPer finding, pointing of map / class + side prior / prior on the true lungs (claims):\n",
+        finding_table(models),
+        "",
+        VALIDATION,
+        validation_table(models),
+        "",
+        "## Slots that read apart",
+        slot_table(models),
+        "",
+        TOLD.format(**figures),
+        "Consolidations and opacities, pointing / AUC:\n",
+        told_table(models, "consolidation"),
+        "\nDifferences:\n",
+        difference_table(models, lambda model: model["told_truth"]["consolidation"]),
+        "\nAll lung findings that move, pointing / AUC:\n",
+        told_table(models, "all"),
+        "\nDifferences:\n",
+        difference_table(models, lambda model: model["told_truth"]["all"]),
+        "",
+        FRAUDS,
+        fraud_table(models),
+        "",
+        ASKED,
+        asked_table(models),
+        "",
+        *_trainings(figures),
+        cost_text(next(iter(models.values()))),
+        READING,
+        made_with(figures, models),
+    ]
+    return "\n".join(parts)
 
 
 def table(figures: Figures) -> str:
-    """The verdict on every model."""
-    return "\n".join(f"{name} {seed}" for name, each in figures["models"].items() for seed in each)
+    """What is printed: the verdict on every training."""
+    return training_table(figures)
+
+
+def answer(models: dict[str, Figures]) -> str:
+    """The verdict in sentences."""
+    lines = ["**Answer.**"]
+    lines += [f"- {model['title']}: {verdict(model)}" for model in models.values()]
+    lines += ["", _side_words(models), ""]
+    return "\n".join(lines)
+
+
+def verdict(model: Figures) -> str:
+    """One model: the rule, the stricter priors, and true sentences given."""
+    found = ruled(model)
+    lost = f" (not better in {', '.join(found['lost'])})" if found["lost"] else ""
+    told = model["told_truth"]["consolidation"]
+    return (
+        f"**{found['status']}**{lost}. {_against(found)} Given true sentences about consolidations: {_against(told)}"
+    ).rstrip()
+
+
+def _against(found: Figures) -> str:
+    """Against each stricter prior, in words."""
+    said = []
+    for name in STRICT:
+        if name in found["differences"]:
+            words = [compare(found["differences"][name][metric]) for metric in DECIDING]
+            said.append(f"against the {BASELINES[name]}, pointing {words[0]}, AUC {words[1]}")
+    return "; ".join(said).capitalize() + "." if said else "Too few claims."
+
+
+def _side_words(models: dict[str, Figures]) -> str:
+    rates = [
+        f"{model['title']} {shown(rate)} ({rate['n']})"
+        for model in models.values()
+        if (rate := model["asked_again"]["model"]["swap_rate"])
+    ]
+    return f"Side words follow a finding that is moved to the other side (share, of findings): {'; '.join(rates)}."
+
+
+def others_tried(models: dict[str, Figures]) -> str:
+    """Another kind of map that did best in validation, on the same test patients."""
+    lines = []
+    for model in models.values():
+        for name, found in model["test"]["by_map"].items():
+            if name != SHIPPED:
+                values = ", ".join(f"{m} {shown(found['maps']['model'][m])}" for m in DECIDING) if found["maps"] else ""
+                lines.append(f"{model['title']}: {name} did best in validation; here {values}: {found['status']}.")
+    return "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
+
+
+def _trainings(figures: Figures) -> Iterable[str]:
+    if max(len(seeds) for seeds in figures["models"].values()) > 1:
+        yield "## Further trainings\nThe same models trained again, on the same test patients.\n"
+        yield training_table(figures)
+        yield ""
+
+
+def cost_text(model: Figures) -> str:
+    """Processor time, of the first model."""
+    seconds = model["cost"]["seconds"]
+    rows = [[name, number(value)] for name, value in seconds.items()]
+    return (
+        f"## Cost\nProcessor seconds per report of {model['cost']['sentences']:.1f} sentences, one core, `tiny`; maps"
+        f" are for all of its sentences.\n\n{markdown(['', 'seconds'], rows)}\n\nThe integral needs one backward pass"
+        " per sentence and step through connector and language model. With a large language model this was not measured.\n"
+    )
+
+
+def made_with(figures: Figures, models: dict[str, Figures]) -> str:
+    """Everything that is needed to make it again."""
+    seeds = ", ".join(f"{name} {seed}" for name, seed in figures["seeds"].items())
+    rows = []
+    for model in models.values():
+        world = model["world"]
+        splits = "/".join(number(share) for share in world["splits"])
+        digests = [model["dataset"][:8], model["weights"][:8]]
+        commits = [model["trained_at"][:7], ", ".join(commit[:7] for commit in model["measured_at"])]
+        rows.append([model["title"], str(world["seed"]), splits, f"`{world['preset']}`", *digests, *commits])
+    heads = ["model", "phantom seed", "splits", "preset", "data set", "weights", "trained at", "measured at"]
+    return (
+        f"## Made with\n{figures['date']}, `{figures['command']}`: {figures['films']} films in the test and for given"
+        f" sentences, half as many in the other parts; one film per patient. Seeds of the films: {seeds}; no model"
+        " learned from these. Population `independent`, epochs 5/3/3, training seed 0.\n\n"
+        + markdown(heads, rows)
+        + "\n"
+    )

@@ -11,20 +11,21 @@ from tqdm import tqdm
 
 from bench.evidence_candidates import CANDIDATES
 from bench.grounding_films import Film, film_of
-from bench.grounding_scores import SEED, compared, of_finding
+from bench.grounding_scores import SEED, compared, of_findings
 from bench.grounding_subject import BATCH, SEEDS, Subject, priors_of
 from bench.grounding_worlds import World
 from components.evaluate.chance_maps import NAMES
 from components.evaluate.grounding import Claim, claims_of, correlation_within_reports, not_beaten, other_patient
 from components.evaluate.maps import upsample
 from components.preprocess.phantom.patients import sample_patients
-from components.preprocess.phantom.state import Finding
+from components.preprocess.phantom.state import OBSERVATION, Finding
 from model.generation import Draft
 from model.grounding import integrated_gradients, sentences
 from model.s2d_align import slot_overlap
 
 SHIPPED = "integrated gradients"
 TIMED = 8  # films
+MOVE = {"Atelectasis", "Consolidation", "Lung Lesion", "Lung Opacity", "Support Devices"}  # with `finding_spread`
 # Lung findings that lie anywhere in their zone where findings move, in the words that are put into the model's mouth.
 TELLS: dict[str, Callable[[Finding], str]] = {
     "consolidation": lambda f: f"There is {'opacity' if f.severity < 0.5 else 'consolidation'}",
@@ -74,7 +75,11 @@ def ruled(subject: Subject, pairs: Sequence[tuple[Film, Claim]]) -> dict[str, An
     maps["lungs"] = [lungs.map(claim, film, zone=False) for film, claim, _ in kept]
     if subject.world.finding_spread:
         maps["lungs_zone"] = [lungs.map(claim, film, zone=True) for film, claim, _ in kept]
-    found = compared(claims, maps)
+    return {**verdict(compared(claims, maps)), "that_move": verdict(of_findings(claims, maps, MOVE))}
+
+
+def verdict(found: dict[str, Any]) -> dict[str, Any]:
+    """By the rule."""
     lost = not_beaten(found["maps"]) if found["maps"] else ["too few true findings"]
     return {**found, "status": "not validated" if lost else "validated", "lost": lost}
 
@@ -88,7 +93,7 @@ def told_truth(subject: Subject) -> dict[str, Any]:
     claims = [claim for _, claim in pairs]
     others = other_patient(claims, seed=SEED)
     kept = [i for i, other in enumerate(others) if other is not None]
-    maps = {
+    maps: dict[str, list[Any]] = {
         "model": [claim.values for claim in claims],
         "other_patient": others,
         "class_side_prior": [chance.maps(claim.kind)["class_side_prior"] for claim in claims],
@@ -96,7 +101,7 @@ def told_truth(subject: Subject) -> dict[str, Any]:
         "lungs_zone": [lungs.map(claim, film, zone=True) for film, claim in pairs],
     }
     claims, maps = [claims[i] for i in kept], {name: [each[i] for i in kept] for name, each in maps.items()}
-    return {"all": compared(claims, maps), "consolidation": of_finding(claims, maps, "Consolidation")}
+    return {"all": compared(claims, maps), "consolidation": of_findings(claims, maps, {"Consolidation"})}
 
 
 def _with_lesions(subject: Subject, world: World) -> list[Film]:
@@ -116,17 +121,14 @@ def _tell(subject: Subject, film: Film) -> list[tuple[Film, Claim]]:
         ids = model.decoder.report_ids(f"{TELLS[finding.name](finding)} in the {finding.side} {finding.zone} lung.")
         labels, spans = torch.tensor(ids[:-1]), sentences(model.decoder.tokenizer, ids[:-1])
         (grid,) = subject.grids(integrated_gradients(model, patches, labels, spans, subject.generator.stage))
-        kind = (
-            {"consolidation": "Consolidation", "nodule": "Lung Lesion"}.get(finding.name, "Atelectasis"),
-            finding.side,
-        )
+        kind = (OBSERVATION[finding.name], finding.side)
         found.append((film, Claim(film.study.patient_id, kind, upsample(grid), (mask,))))
     return found
 
 
 @torch.no_grad()
 def slots(subject: Subject) -> dict[str, float]:
-    """Do the image's slots read different patches? Mean cosine of their attention, and over how many patches it goes."""
+    """Do the image's slots read different patches? Mean cosine of their attention, and its perplexity in patches."""
     model = subject.generator.model
     patches = torch.stack([subject.patches(film) for film in subject.films("validation", subject.count // 2)])
     reading = model.adapter("vision").slot_attention(model.memory_bank, patches)

@@ -1,7 +1,7 @@
 """Any number of maps of the same claims beside one another, averaged and resampled as evaluation does."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,15 @@ def compared(claims: Sequence[Claim], maps: Maps, *, against: str = "model") -> 
         "differences": {name: _differences(sums[against], sums[name], patients) for name in others},
         "per_finding": {
             finding: {"claims": int((index == k).sum())}
-            | {name: dict(zip(ALL_METRICS, _rounded(v[index == k].mean(axis=0)), strict=True)) for name, v in scores.items()}
+            | {name: _means(values[index == k]) for name, values in scores.items()}
             for k, finding in enumerate(findings)
         },
     }  # fmt: skip
 
 
-def of_finding(claims: Sequence[Claim], maps: Maps, finding: str) -> dict[str, Any]:
-    """The same for one finding alone."""
-    rows = [i for i, claim in enumerate(claims) if claim.kind[0] == finding]
+def of_findings(claims: Sequence[Claim], maps: Maps, findings: Container[str]) -> dict[str, Any]:
+    """The same for some findings alone."""
+    rows = [i for i, claim in enumerate(claims) if claim.kind[0] in findings]
     return compared([claims[i] for i in rows], {name: [each[i] for i in rows] for name, each in maps.items()})
 
 
@@ -78,5 +78,6 @@ def _differences(one: Sums, other: Sums, patients: Sequence[str]) -> dict[str, d
     return dict(zip(ALL_METRICS, found, strict=True))
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(v), 4) for v in values]
+def _means(values: np.ndarray) -> dict[str, float]:
+    """Of (C, M) values, without intervals."""
+    return {name: round(float(mean), 4) for name, mean in zip(ALL_METRICS, values.mean(axis=0), strict=True)}

@@ -68,7 +68,13 @@ def trained(world: World, home: Path, *, patients: int, seed: int) -> Path:
         return folder
     data = home / "data" / f"{world.data}-{patients}"
     make_phantom(
-        data, patients=patients, seed=world.seed, population="independent", splits=world.splits, **world.spreads
+        data,
+        patients=patients,
+        seed=world.seed,
+        population="independent",
+        splits=world.splits,
+        position_spread=world.position_spread,
+        finding_spread=world.finding_spread,
     )
     with store_at(home) as store:
         request = Request(source="", root=str(data), out_prefix=BUCKET, workers=1, name="phantom")
