@@ -1,5 +1,6 @@
 """From radiographs to draft reports: what evaluation and serving call. The image alone is the input (paper, eq. 5)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,17 +59,20 @@ def generate_ids(decoder: Decoder, slots: Tensor) -> list[list[int]]:
     """Write reports from (B, M, H) context slots -> token ids without EOS."""
     settings, tokenizer = decoder.assumed.decoding, decoder.tokenizer
     prompt = decoder.prompt(slots)
-    # NOTE: with embeddings given, generate() returns the new tokens alone.
-    out = decoder.lm.generate(  # type: ignore[operator]
-        inputs_embeds=prompt,
-        attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
-        max_new_tokens=settings.max_new_tokens,
-        num_beams=settings.beams,
-        repetition_penalty=settings.repetition_penalty,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    with warnings.catch_warnings():
+        # The penalty counts the report's own tokens alone, which is what is wanted, and said once per call.
+        warnings.filterwarnings("ignore", "Passing `repetition_penalty` with `inputs_embeds`")
+        # NOTE: with embeddings given, generate() returns the new tokens alone.
+        out = decoder.lm.generate(  # type: ignore[operator]
+            inputs_embeds=prompt,
+            attention_mask=torch.ones(prompt.shape[:2], dtype=torch.long, device=prompt.device),
+            max_new_tokens=settings.max_new_tokens,
+            num_beams=settings.beams,
+            repetition_penalty=settings.repetition_penalty,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
     ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
     rows = []
     for row in out.tolist():
