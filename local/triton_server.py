@@ -15,7 +15,7 @@ from importlib import util
 from pathlib import Path
 
 import serving
-from components.shared.model_server import ENSEMBLE, ModelServer
+from components.shared.model_server import ModelServer
 from local import ports, processes
 from local.ports import HOST
 from model.errors import PlatformError
@@ -27,7 +27,7 @@ STOP_GRACE_S = 6.0  # it unloads models in 3-4 s; a kill in the middle leaves sh
 
 
 def start(home: Path) -> processes.Child:
-    """Start Triton with the ensemble loaded and no model version in it, and wait until it is ready."""
+    """Start Triton with its models loaded and no model version in it, and wait until it is ready."""
     # The stub puts its working directory first on sys.path: an empty folder, and none above it is called `triton`,
     # a name that would hide a package of torch.
     work = home / "inference" / "work"
@@ -93,7 +93,7 @@ def _command(home: Path, chosen: dict[str, int]) -> list[str]:
     flags = {
         "model-repository": REPOSITORY,
         "model-control-mode": "explicit",
-        "load-model": ENSEMBLE,  # loads its two parts too
+        "load-model": "*",  # everything in the repository
         "strict-readiness": "false",  # a version that fails to load must not make the one that serves look unready
         "backend-directory": _backends(home / "inference" / "tree"),
         "backend-config": f"python,shm-region-prefix-name={_shared_memory_prefix(home)}",

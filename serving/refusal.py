@@ -9,23 +9,54 @@ import traceback
 from pathlib import Path
 from typing import Literal
 
-from model.errors import ConfigError, DataError, RadiographError
+from model.errors import DataError, RadiographError, S2DError
 
 log = logging.getLogger(__name__)
 
 INTERNAL = "internal"
 NO_MODEL = "no_model"
-Code = Literal["INVALID_ARG", "UNAVAILABLE", "INTERNAL"]  # names of Triton's codes: 400, 503 and 500 over HTTP
+# Names of Triton's codes; over HTTP they are 400, 503, 500 and 400.
+Code = Literal["INVALID_ARG", "UNAVAILABLE", "INTERNAL", "CANCELLED"]
+Reason = Literal[
+    "busy", "timeout", "cancelled", "no_model", "model_down", "out_of_distribution", "bad_option", "bad_input"
+]
+CODES: dict[Reason, Code] = {
+    "busy": "UNAVAILABLE",
+    "timeout": "UNAVAILABLE",
+    "no_model": "UNAVAILABLE",
+    "model_down": "UNAVAILABLE",
+    "cancelled": "CANCELLED",
+    "out_of_distribution": "INVALID_ARG",
+    "bad_option": "INVALID_ARG",
+    "bad_input": "INVALID_ARG",
+}  # and every reason of a RadiographError is an INVALID_ARG
 
 
-class NoModelError(ConfigError):
-    """The server runs, but no model version was put into service."""
+class Refused(S2DError):  # noqa: N818 - says what happened to the request
+    """No report, for a reason that is no programming error here. `reason` is a stable word for machines."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: str = reason
+        self.code: Code = CODES[reason]
+
+
+class PassedOn(Refused):
+    """What another model of the server answered. Triton hands on its text and forgets its code."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("model_down", "the model is not in service; try again later")
+        reason, message = parse_refusal(text)
+        if "{" not in text:  # no refusal of ours: Triton speaks of a dead process, or of a model that is not loaded
+            return
+        self.args, self.reason = (message,), reason
+        self.code = "INTERNAL" if reason == INTERNAL else dict[str, Code](CODES).get(reason, "INVALID_ARG")
 
 
 def refusal(error: Exception) -> tuple[Code, str]:
     """Triton's code and the JSON text {"reason", "message"} to answer with."""
-    if isinstance(error, NoModelError):
-        return "UNAVAILABLE", _text(NO_MODEL, str(error))
+    if isinstance(error, Refused):
+        return error.code, _text(error.reason, str(error))
     if isinstance(error, DataError):
         return "INVALID_ARG", _text(error.reason if isinstance(error, RadiographError) else "bad_input", str(error))
     # Where, but not what: the message of a foreign exception may quote the file, and so a patient.
@@ -35,7 +66,7 @@ def refusal(error: Exception) -> tuple[Code, str]:
 
 
 def parse_refusal(text: str) -> tuple[str, str]:
-    """Reason and message of an error text as Triton hands it on, with whatever an ensemble put around the JSON."""
+    """Reason and message of an error text as Triton hands it on, with whatever a server put around the JSON."""
     try:
         found, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
         return str(found["reason"]), str(found["message"])

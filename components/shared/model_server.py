@@ -1,10 +1,8 @@
 """Triton's repository API, for whoever puts a model version into service: the deploy step and the local platform.
 
-The server starts with the whole ensemble loaded and no model version: the generator then answers "no model is
-deployed". A version is put in by loading the generator again with its folder as a parameter. Triton swaps only after
-the new one is up, so a version that fails to load leaves the old one in service.
-
-NOTE: never load the ensemble again. Triton would reload its parts from their files and forget the parameter.
+The server starts with its models loaded and no model version: the generator then answers "no model is deployed". A
+version is put in by loading the generator again with its folder as a parameter. Triton swaps only after the new one is
+up, so a version that fails to load leaves the old one in service, and the old one ends what it has begun.
 """
 
 import json
@@ -16,9 +14,10 @@ import httpx
 
 from model.errors import PlatformError
 
-READER, GENERATOR, ENSEMBLE = "radiograph_reader", "report_generator", "s2d_align"
+READER, GENERATOR, FRONT = "radiograph_reader", "report_generator", "s2d_align"
 REQUEST_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 300.0
+ENSEMBLE = FRONT
 
 
 @dataclass(frozen=True)
@@ -65,15 +64,23 @@ class ModelServer:
         if response.status_code != httpx.codes.BAD_REQUEST or "empty" not in response.text:
             raise PlatformError(f"{READER} at {self.address} does not answer as it should ({response.status_code})")
 
+    def check_front(self) -> None:
+        """Raise PlatformError unless the model that callers use answers: it passes on what the reader says, or that
+        the reader does not answer."""
+        image = [{"name": "IMAGE", "datatype": "BYTES", "shape": [1], "data": [""]}]
+        response = self._post(f"/v2/models/{FRONT}/infer", {"inputs": image}, REQUEST_TIMEOUT_S)
+        if "reason" not in response.text:
+            raise PlatformError(f"{FRONT} at {self.address} does not answer as it should ({response.status_code})")
+
     def _load_with(self, model: str, parameters: dict[str, str]) -> None:
         """Load a model with other parameters, keeping the rest of its configuration as it is."""
         answer = self._send("GET", f"/v2/models/{model}/config", None, REQUEST_TIMEOUT_S)
         self._check(answer, f"read the configuration of {model}")
         config = answer.json()
         wanted = {name: {"string_value": value} for name, value in parameters.items()}
-        if config["parameters"] == wanted:
+        if config["parameters"] == config["parameters"] | wanted:
             return
-        body = {"parameters": {"config": json.dumps({**config, "parameters": wanted})}}
+        body = {"parameters": {"config": json.dumps({**config, "parameters": config["parameters"] | wanted})}}
         loaded = self._post(f"/v2/repository/models/{model}/load", body, LOAD_TIMEOUT_S)
         self._check(loaded, f"load {model} with {', '.join(f'{k}={v}' for k, v in parameters.items())}")
 
