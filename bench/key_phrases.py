@@ -19,7 +19,7 @@ from components.preprocess.phantom.grammar import write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.shared.radgraph.batches import Batches
 from components.shared.radgraph.checkpoints import SHIPPED_CHECKPOINT
-from components.shared.radgraph.package import load, quiet
+from components.shared.radgraph.package import MODEL_TYPE, load, quiet
 from pipelines.radgraph_stand_in import save_untrained
 
 SEED = 1  # patients of data sets; the stand-in was trained on others
@@ -29,7 +29,13 @@ TARGET = 2.0
 BASELINE = "radgraph([report])"
 # The encoder and the heads of the published models, by their configurations; weights are random.
 LARGE_BERT = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-LARGE_MODEL = {"feature_size": 20, "feedforward_params": {"dropout": 0.0, "hidden_dims": 150, "num_layers": 2}}
+WIDEST_SPAN, SPANS_PER_WORD = 8, 0.5
+LARGE_MODEL = {
+    "feature_size": 20,
+    "feedforward_params": {"dropout": 0.0, "hidden_dims": 150, "num_layers": 2},
+    "max_span_width": WIDEST_SPAN,
+}
+RARER = 0.12  # taken off the entity scores: random heads call most spans an entity, reports have one per two words
 
 Graphs = list[dict[str, Any]]
 
@@ -59,7 +65,7 @@ def _rows(repeats: int, reports: int, long: int, large: int, folder: Path) -> It
     yield _row("long reports", SHIPPED_CHECKPOINT, joined[:long], repeats, TARGET)
     if large:
         checkpoint = large_checkpoint(folder / "large")
-        yield _row("phantom reports, encoder of BERT-base size", checkpoint, texts[:large], repeats, None)
+        yield _row("phantom reports, encoder of BERT-base size", checkpoint, texts[:large], repeats, TARGET)
 
 
 def phantom_texts(count: int) -> list[str]:
@@ -73,8 +79,14 @@ def large_checkpoint(out: Path) -> Path:
     shutil.copytree(SHIPPED_CHECKPOINT, out)
     bert, config = (json.loads((out / name).read_text()) for name in ("bert/config.json", "config.json"))
     (out / "bert/config.json").write_text(json.dumps(bert | LARGE_BERT))
-    (out / "config.json").write_text(json.dumps(config | {"model": config["model"] | LARGE_MODEL}))
+    config["model"] |= LARGE_MODEL
+    config["model"]["modules"]["relation"]["spans_per_word"] = SPANS_PER_WORD
+    config["dataset_reader"]["max_span_width"] = WIDEST_SPAN
+    (out / "config.json").write_text(json.dumps(config))
     save_untrained(out)
+    weights = torch.load(out / "weights.th", weights_only=True)
+    weights[f"_ner._ner_scorers.{MODEL_TYPE}__ner_labels.1._module.bias"] -= RARER
+    torch.save(weights, out / "weights.th")
     return out
 
 

@@ -36,6 +36,19 @@ def graphs(extractor: RadGraphExtractor, reports: list[PhantomReport]) -> list[d
     return extractor.extract([report.findings for report in reports])
 
 
+def test_a_text_that_repeats_is_read_once(
+    extractor: RadGraphExtractor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read, annotate = [], extractor._annotations
+    monkeypatch.setattr(extractor, "_annotations", lambda texts: read.extend(texts) or annotate(texts))
+    one, two, long = "Small left effusion.", "No pneumothorax.", "word " * 601
+    found = extractor.try_extract([one, "", two, one, long, " ", two, long, one])
+    assert read == [one, two, long]
+    assert found == [extractor.try_extract([text])[0] for text in (one, "", two, one, long, " ", two, long, one)]
+    assert [bool(graph) for graph in found] == [True, False, True, True, False, False, True, False, True]
+    assert [r.args[0] for r in caplog.records[:2]] == [4, 7]
+
+
 def facts(graph: dict) -> tuple[Counter, Counter]:
     """Entities as (first and last character, label), relations as (entity, type, entity).
 

@@ -97,13 +97,22 @@ class RadGraphExtractor:
         return list(self.each(texts))
 
     def each(self, texts: Sequence[str]) -> Iterator[Graph | None]:
-        """As `try_extract`, one after the other as they are done, so that they can be kept on the way."""
-        is_written = [bool(tokenise(text, self.model_type)) for text in texts]
-        annotations = self._annotations([text for text, written in zip(texts, is_written, strict=True) if written])
-        for position, written in enumerate(is_written):
-            annotation = next(annotations) if written else None
-            if written and annotation is None:
-                logger.warning("report %d (from 0) %s; it gets no graph", position, self._why_not(texts[position]))
+        """As `try_extract`, one after the other as they are done, so that they can be kept on the way.
+
+        A text that stands there several times is read once: normal reports and what models write repeat themselves.
+        """
+        written = [text for text in dict.fromkeys(texts) if tokenise(text, self.model_type)]
+        annotations = self._annotations(written)
+        empty, known = set(texts).difference(written), dict[str, Graph | None]()
+        for position, text in enumerate(texts):
+            if text in empty:
+                yield None
+                continue
+            if text not in known:
+                known[text] = next(annotations)
+            annotation = known[text]
+            if annotation is None:
+                logger.warning("report %d (from 0) %s; it gets no graph", position, self._why_not(text))
             yield annotation and _shortened(annotation)
 
     def _why_not(self, text: str) -> str:
