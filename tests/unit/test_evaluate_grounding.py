@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from components.evaluate.chance_maps import ChanceMaps
-from components.evaluate.grounding import claims_of, correlation_within_reports, judge, matching, not_beaten
+from components.evaluate.grounding import (
+    Claim,
+    claims_of,
+    correlation_within_reports,
+    judge,
+    matching,
+    not_beaten,
+    other_patient,
+)
 from components.evaluate.maps import (
     ALL_METRICS,
     RESOLUTION,
@@ -260,6 +268,35 @@ def test_a_frequent_finding_does_not_outvote_a_rare_one() -> None:
     verdict = judge(test, drafts, [*test, *test[30:] * 3], seed=0)
     assert verdict["findings"] == ["Lung Lesion", "Pleural Effusion"]
     assert verdict["maps"]["model"]["pointing"]["value"] == pytest.approx(0.5)
+
+
+def test_a_finding_of_four_claims_is_listed_and_does_not_count() -> None:
+    test, drafts = sample(34, 3, lambda row, column: (row, column))
+    for i in range(30, 34):
+        test[i] = test[i].model_copy(update={"regions": (region("Lung Lesion", "right", square(0, 0)),)})
+        drafts[i] = draft("There is a nodule in the right lung.", np.eye(GRID)[::-1])
+    verdict = judge(test, drafts, [*test, *test[30:] * 4], seed=0)
+    assert verdict["findings"] == ["Pleural Effusion"]
+    assert verdict["maps"]["model"]["pointing"]["value"] == 1
+    lesion = verdict["per_observation"]["Lung Lesion"]
+    assert (lesion["claims"], lesion["model"]["pointing"]) == (4, 0)
+
+
+def test_the_other_map_is_of_another_patient_and_of_the_same_side_where_there_is_one() -> None:
+    kinds = [("a", "right"), ("a", "right"), ("b", "right"), ("b", "left"), ("c", "left")]
+    maps = [np.full((2, 2), float(i)) for i in range(len(kinds))]
+    claims = [Claim(patient, ("Edema", side), maps[i], ()) for i, (patient, side) in enumerate(kinds)]
+    claims.append(Claim("d", ("Fracture", "left"), np.ones((2, 2)), ()))
+    seen: list[set[int]] = [set() for _ in kinds]
+    for seed in range(30):
+        *chosen, alone = other_patient(claims, seed=seed)
+        assert alone is None
+        for found, which in zip(seen, chosen, strict=True):
+            assert which is not None
+            found.add(int(which[0, 0]))
+    assert seen == [{2}, {2}, {0, 1}, {4}, {3}]
+    [elsewhere, _] = other_patient([claims[0], claims[4]], seed=0)
+    assert elsewhere is maps[4]  # no other right side: the same finding has to do
 
 
 def test_a_prior_of_few_masks_is_no_opponent() -> None:
