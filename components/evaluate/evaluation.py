@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.evaluate import clinical, grounding, scores, statistics
+from components.evaluate.cases import choose_cases
 from components.evaluate.guards import guard_metrics
 from components.shared.labeler import LABELER, label
 from model.generation import Draft
@@ -77,6 +78,7 @@ def evaluate(data: Data, texts: dict[str, list[str]], drafts: Sequence[Draft]) -
         "rows": rows,
         "controls": controls(rows, sums, patients) | against_served(rows, sums, patients),
         "per_label": scores.per_label(truth, guess, sums["full"], patients, seed=SEED),
+        "cases": choose_cases(sums["full"], [study.study_id for study in data.test], patients),
         "status_confusion": {"statuses": clinical.STATUSES, "counts": clinical.status_confusion(truth, guess)},
         "evidence": grounding.judge(data.test, drafts, data.train, seed=SEED),
         "guards": guard_metrics(

@@ -6,15 +6,12 @@ from typing import Any
 
 from PIL import Image
 
-from components.evaluate import scores
-from components.evaluate.cases import choose_cases
 from components.evaluate.page.bars import observation_bars
 from components.evaluate.page.case import case_html, cases_section
 from components.evaluate.page.document import document, paragraph, table
 from components.evaluate.page.pictures import figure, overlay
 from components.evaluate.table import (
-    COLUMNS,
-    WITH_INTERVAL,
+    arm_rows,
     cell,
     control_line,
     evidence_line,
@@ -23,7 +20,7 @@ from components.evaluate.table import (
     protocol_text,
     served_line,
 )
-from components.shared.labeler import label, sided_mentions
+from components.shared.labeler import sided_mentions
 from model.generation import Draft, DraftSentence
 from model.radiograph import decode_png
 from model.records import Study
@@ -37,7 +34,7 @@ WHAT_WAS_TRIED = (
 
 def render_page(evaluation: dict[str, Any], studies: Sequence[Study], drafts: Sequence[Draft]) -> str:
     """The page for the full model's drafts of the test studies."""
-    cases = _cases(studies, drafts)
+    cases = evaluation["cases"]
     row = {study.study_id: i for i, study in enumerate(studies)}
     status = evaluation["evidence"]["status"]
     shown = [_case(case, studies[row[case["id"]]], drafts[row[case["id"]]], status) for case in cases]
@@ -47,7 +44,7 @@ def render_page(evaluation: dict[str, Any], studies: Sequence[Study], drafts: Se
     )
     body = [
         paragraph(protocol_text(evaluation)),
-        table(_rows(evaluation)),
+        table(arm_rows(evaluation)),
         f'<ul class="controls">{controls}</ul>',
         paragraph(served_line(evaluation)) if "serving" in evaluation else "",
         "<h2>Evidence maps and guards</h2>",
@@ -65,13 +62,6 @@ def render_page(evaluation: dict[str, Any], studies: Sequence[Study], drafts: Se
     return document("S2D-Align: evaluation", body, synthetic=evaluation["synthetic"])
 
 
-def _cases(studies: Sequence[Study], drafts: Sequence[Draft]) -> list[dict[str, Any]]:
-    references, written = [study.findings for study in studies], [draft.findings for draft in drafts]
-    truth, guess = ([label(text) for text in texts] for texts in (references, written))
-    sums = scores.study_statistics(references, written, truth, guess)
-    return choose_cases(sums, [study.study_id for study in studies], [study.patient_id for study in studies])
-
-
 def _case(case: dict[str, Any], study: Study, draft: Draft, status: str) -> str:
     pixels = decode_png(study.image)
     figures = [figure(Image.fromarray(pixels), f"{study.view}, study {study.study_id}")]
@@ -84,14 +74,6 @@ def _case(case: dict[str, Any], study: Study, draft: Draft, status: str) -> str:
 
 def _says_finding(sentence: DraftSentence) -> bool:
     return any(mention.status != 0 for mention in sided_mentions(sentence.text))
-
-
-def _rows(evaluation: dict[str, Any]) -> list[list[str]]:
-    rows = [
-        [row["label"], *(cell(row[key], interval=key in WITH_INTERVAL) for key in COLUMNS)]
-        for row in evaluation["rows"]
-    ]
-    return [["report by", *COLUMNS.values()], *rows]
 
 
 def _labels(evaluation: dict[str, Any]) -> list[list[str]]:

@@ -46,12 +46,18 @@ def protocol_text(evaluation: dict[str, Any]) -> str:
 
 
 def rows_table(evaluation: dict[str, Any]) -> str:
-    """One Markdown row per arm."""
-    lines = ["| report by | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---|" * len(COLUMNS)]
-    for row in evaluation["rows"]:
-        cells = [cell(row[key], interval=key in WITH_INTERVAL) for key in COLUMNS]
-        lines.append(f"| {row['label']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """The arms as Markdown."""
+    titles, *rows = (f"| {' | '.join(cells)} |" for cells in arm_rows(evaluation))
+    return "\n".join([titles, "|" + "---|" * (len(COLUMNS) + 1), *rows])
+
+
+def arm_rows(evaluation: dict[str, Any]) -> list[list[str]]:
+    """One row per arm, titles first."""
+    rows = [
+        [row["label"], *(cell(row[key], interval=key in WITH_INTERVAL) for key in COLUMNS)]
+        for row in evaluation["rows"]
+    ]
+    return [["report by", *COLUMNS.values()], *rows]
 
 
 def cell(estimate: dict[str, float], *, interval: bool = True) -> str:
