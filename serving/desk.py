@@ -22,7 +22,7 @@ from serving.options import InnerOptions
 from serving.refusal import Code, Refused, parse_refusal, refusal
 from serving.writer import ReportWriter
 
-WATCH_S = 0.1
+WATCH_S = 0.2  # to ask Triton about a request costs a fraction of a millisecond
 STOP_S = 2.0
 
 
@@ -39,6 +39,8 @@ class Job:
     is_cancelled: Callable[[], bool]
     late_at: float  # on the monotonic clock
     over: bool = field(default=False, init=False)  # answered; whoever works on it may stop
+    # NOTE: held to ask `is_cancelled` and to answer. Triton crashes when asked about a request that was answered.
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
 
 class Desk:
@@ -103,13 +105,14 @@ class Desk:
     def _settle(self, job: Job, result: str | Exception) -> None:
         """Answer a job with its report or with why there is none, unless somebody has."""
         code, text = (None, result) if isinstance(result, str) else refusal(result)
-        with self._lock:
+        with job.lock:
             if job.over:
                 return
             job.over = True
-            self._open.discard(job)
-            self._ends["written" if code is None else parse_refusal(text)[0]] += 1
-        job.answer(code, text)
+            with self._lock:
+                self._open.discard(job)
+                self._ends["written" if code is None else parse_refusal(text)[0]] += 1
+            job.answer(code, text)
 
     def _look(self) -> None:
         while (job := self._taken.get()) is not None:
@@ -174,7 +177,7 @@ class Desk:
             for job in waiting:
                 if time.monotonic() > job.late_at:
                     self._settle(job, Refused("timeout", "the report was not written in time; try again later"))
-                elif not job.options.ticket and job.is_cancelled():  # with a ticket, the holder calls it off
+                elif not job.options.ticket and _is_cancelled(job):  # with a ticket, the holder calls it off
                     self._settle(job, Refused("cancelled", "the request was cancelled"))
 
     def _warm_up(self) -> None:
@@ -187,3 +190,8 @@ class Desk:
         while not writing.done:
             self.loop.step()
         self.writer.finish(pixels, reading, writing, options, intake=b'{"warnings": []}', request_id="")
+
+
+def _is_cancelled(job: Job) -> bool:
+    with job.lock:
+        return not job.over and job.is_cancelled()

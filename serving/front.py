@@ -18,7 +18,7 @@ from serving.options import Options
 from serving.refusal import Refused
 
 READER, GENERATOR = "radiograph_reader", "report_generator"
-WATCH_S = 0.1
+WATCH_S = 0.2  # to ask Triton about a request costs a fraction of a millisecond
 PULSE_S = 1.0
 Tensors = dict[str, np.ndarray]
 
@@ -43,6 +43,8 @@ class Trip:
     late_at: float  # on the monotonic clock
     ticket: str = field(default_factory=lambda: uuid.uuid4().hex, init=False)
     stage: Literal["reading", "writing", "over"] = field(default="reading", init=False)
+    # NOTE: held to ask `is_cancelled` and to answer. Triton crashes when asked about a request that was answered.
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
 
 class Front:
@@ -72,7 +74,7 @@ class Front:
         try:
             image = {"IMAGE": np.array([trip.image], dtype=object)}
             read = self.ask(READER, image, {}, trip.request_id)
-            with self._lock:
+            with trip.lock:
                 if trip.stage == "over":
                     return
                 trip.stage = "writing"
@@ -85,12 +87,13 @@ class Front:
 
     def _settle(self, trip: Trip, result: Tensors | Exception) -> None:
         """Answer a request, unless somebody has."""
-        with self._lock:
+        with trip.lock:
             if trip.stage == "over":
                 return
             trip.stage = "over"
-            self._open.discard(trip)
-        trip.answer(result)
+            with self._lock:
+                self._open.discard(trip)
+            trip.answer(result)
 
     def _under_way(self) -> list[Trip]:
         with self._lock:
@@ -102,7 +105,7 @@ class Front:
             for trip in self._under_way():
                 if time.monotonic() > trip.late_at:
                     self._give_up(trip, Refused("timeout", "the report was not written in time; try again later"))
-                elif trip.is_cancelled():
+                elif _is_cancelled(trip):
                     self._give_up(trip, Refused("cancelled", "the request was cancelled"))
 
     def _give_up(self, trip: Trip, why: Refused) -> None:
@@ -128,6 +131,11 @@ class Front:
             except Refused as error:
                 for trip in waiting:
                     self._settle(trip, error)
+
+
+def _is_cancelled(trip: Trip) -> bool:
+    with trip.lock:
+        return trip.stage != "over" and trip.is_cancelled()
 
 
 def no_radiograph() -> Tensors:
