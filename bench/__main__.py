@@ -63,12 +63,26 @@ def bench_evaluate_command(**options: Any) -> None:
     click.echo(bench_evaluate(**options))
 
 
-@bench.command("soak")
-@click.option(
+VERSION = click.option(
     "--version",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of a model version; otherwise the newest that the local platform has served.",
 )
+
+
+@bench.command("serve")
+@VERSION
+@click.option("--films", default=64, show_default=True, help="Phantom films to ask about, over and over.")
+@measured
+def bench_serve_command(**options: Any) -> None:
+    """Our report generator in Triton beside Triton's dynamic batcher around `generate`; some minutes."""
+    from bench.serve import bench_serve
+
+    click.echo(bench_serve(**options))
+
+
+@bench.command("soak")
+@VERSION
 @click.option("--minutes", default=5.0, show_default=True, help="Of mixed requests.")
 @click.option("--mutants", "mutant_count", default=2000, show_default=True, help="Damaged files to send before.")
 @click.option("--seed", default=1, show_default=True)

@@ -22,14 +22,20 @@ from model.s2d_align import S2DAlign
 
 def frauds(subject: Subject) -> dict[str, Any]:
     """The same maps from another patient's image, from random weights, and of the same sentence with the other side."""
-    told = subject.told(subject.films("test", subject.count // 2))
+    told = subject.told_test[: subject.count // 2]
     own = subject.claims(told, integrated_gradients)
     stranger = subject.claims(told, integrated_gradients, shift=1)
     random = subject.claims(told, integrated_gradients, model=randomised(subject.generator.model))
-    ranks = [spearmanr(a.values.ravel(), b.values.ravel()).statistic for a, b in zip(own, random, strict=True)]
+    ranks = [
+        spearmanr(a.values.ravel(), b.values.ravel()).statistic for (_, a), (_, b) in zip(own, random, strict=True)
+    ]
     kinds = {"model": own, "another image": stranger, "random weights": random}
-    maps = {name: [claim.values for claim in claims] for name, claims in kinds.items()}
-    return {**compared(own, maps), "rank_correlation_random": float(np.nanmean(ranks)), "words": _words(subject, told)}
+    maps = {name: [claim.values for _, claim in pairs] for name, pairs in kinds.items()}
+    return {
+        **compared([claim for _, claim in own], maps),
+        "rank_correlation_random": float(np.nanmean(ranks)),
+        "words": _words(subject, told),
+    }
 
 
 def _words(subject: Subject, told: Sequence[Told]) -> dict[str, float]:

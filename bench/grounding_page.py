@@ -115,6 +115,8 @@ def page(figures: Figures) -> str:
         STRICTER,
         "All maps of the test patients, pointing / AUC / mass ratio / signed CNR / mIoU:\n",
         all_maps_table(models),
+        "\nFindings that move alone, map less priors:\n",
+        difference_table(spread(models), lambda model: ruled(model)["that_move"]),
         "\nPer finding, pointing of map / class + side prior / prior on the true lungs (claims):\n",
         finding_table(models),
         "",
@@ -201,6 +203,11 @@ def others_tried(models: dict[str, Figures]) -> str:
     return "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
 
 
+def spread(models: dict[str, Figures]) -> dict[str, Figures]:
+    """Models of films whose findings move."""
+    return {name: model for name, model in models.items() if model["world"]["finding_spread"]}
+
+
 def _trainings(figures: Figures) -> Iterable[str]:
     if max(len(seeds) for seeds in figures["models"].values()) > 1:
         yield "## Further trainings\nThe same models trained again, on the same test patients.\n"
@@ -215,7 +222,7 @@ def cost_text(model: Figures) -> str:
     return (
         f"## Cost\nProcessor seconds per report of {model['cost']['sentences']:.1f} sentences, one core, `tiny`; maps"
         f" are for all of its sentences.\n\n{markdown(['', 'seconds'], rows)}\n\nThe integral needs one backward pass"
-        " per sentence and step through connector and language model. With a large language model this was not measured.\n"
+        " per sentence and step through connector and language model. With a large model it was not measured.\n"
     )
 
 

@@ -15,7 +15,7 @@ from bench.grounding_scores import SEED, compared, of_findings
 from bench.grounding_subject import BATCH, SEEDS, Subject, priors_of
 from bench.grounding_worlds import World
 from components.evaluate.chance_maps import NAMES
-from components.evaluate.grounding import Claim, claims_of, correlation_within_reports, not_beaten, other_patient
+from components.evaluate.grounding import Claim, correlation_within_reports, not_beaten, other_patient
 from components.evaluate.maps import upsample
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import OBSERVATION, Finding
@@ -25,6 +25,7 @@ from model.s2d_align import slot_overlap
 
 SHIPPED = "integrated gradients"
 TIMED = 8  # films
+ALIKE = 24  # films of which the maps of one report are compared
 MOVE = {"Atelectasis", "Consolidation", "Lung Lesion", "Lung Opacity", "Support Devices"}  # with `finding_spread`
 # Lung findings that lie anywhere in their zone where findings move, in the words that are put into the model's mouth.
 TELLS: dict[str, Callable[[Finding], str]] = {
@@ -39,9 +40,8 @@ def validation(subject: Subject) -> dict[str, Any]:
     told = subject.told(subject.films("validation", subject.count // 2))
     by_kind = {name: subject.claims(told, candidate) for name, candidate in CANDIDATES.items()}
     chance, _ = subject.priors
-    kept = [i for i, claim in enumerate(by_kind[SHIPPED]) if claim.kind in chance]
-    claims = [by_kind[SHIPPED][i] for i in kept]
-    maps = {name: [each[i].values for i in kept] for name, each in by_kind.items()}
+    claims = [claim for _, claim in by_kind[SHIPPED] if claim.kind in chance]
+    maps = {name: [c.values for _, c in pairs if c.kind in chance] for name, pairs in by_kind.items()}
     maps["class_side_prior"] = [chance.maps(claim.kind)["class_side_prior"] for claim in claims]
     found = compared(claims, maps, against=SHIPPED)
     best = max(CANDIDATES, key=lambda name: sum(found["maps"][name][m]["value"] for m in ("pointing", "auc")))
@@ -50,17 +50,16 @@ def validation(subject: Subject) -> dict[str, Any]:
 
 def test(subject: Subject, best: str) -> dict[str, Any]:
     """The rule, on the maps that users see, and on the kind that did best in validation if it is another."""
-    shown, drafts = subject.films("test", subject.count), list[Draft]()
-    for start in tqdm(range(0, len(shown), BATCH), "drafts with maps", leave=False):
-        images = np.stack([film.image for film in shown[start : start + BATCH]])
-        drafts += subject.generator.draft(images, evidence=True)
-    pairs = [(film, claim) for film, draft in zip(shown, drafts, strict=True) for claim in claims_of(film.study, draft)]
-    found = {SHIPPED: ruled(subject, pairs)}
-    if best != SHIPPED:
-        told = subject.told(shown)
-        again = [(one.film, c) for one in told for c in subject.claims([one], CANDIDATES[best])]
-        found[best] = ruled(subject, again)
-    return {"by_map": found, "correlation_within_report": correlation_within_reports(drafts)}
+    kinds = dict.fromkeys((SHIPPED, best))
+    found = {name: ruled(subject, subject.claims(subject.told_test, CANDIDATES[name])) for name in kinds}
+    images = np.stack([film.image for film in subject.films("test", ALIKE)])
+    return {"by_map": found, "correlation_within_report": correlation_within_reports(_mapped(subject, images))}
+
+
+def _mapped(subject: Subject, images: np.ndarray) -> list[Draft]:
+    """Drafts with maps of all sentences, as users get them."""
+    starts = tqdm(range(0, len(images), BATCH), "drafts with maps", leave=False)
+    return [draft for i in starts for draft in subject.generator.draft(images[i : i + BATCH], evidence=True)]
 
 
 def ruled(subject: Subject, pairs: Sequence[tuple[Film, Claim]]) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class Subject:
     def films(self, part: str, count: int) -> list[Film]:
         return list(films(count, SEEDS[part], self.generator.image_size, self.world))
 
+    @cached_property
+    def told_test(self) -> list[Told]:
+        return self.told(self.films("test", self.count))
+
     def told(self, shown: Sequence[Film]) -> list[Told]:
         """What the model writes, where any of it is true."""
         found = []
@@ -79,13 +83,13 @@ class Subject:
 
     def claims(
         self, told: Sequence[Told], candidate: Candidate, *, model: S2DAlign | None = None, shift: int = 0
-    ) -> list[Claim]:
+    ) -> list[tuple[Film, Claim]]:
         """The claims of all true sentences by one kind of map; shift: the image is that of so many films later."""
         model, found = model or self.generator.model, []
         for i, one in enumerate(tqdm(told, "maps", leave=False)):
             patches = self.patches(told[(i + shift) % len(told)].film)
             scores = candidate(model, patches, one.labels, one.true, self.generator.stage)
-            found += claims_in(one.film, one.true, self.grids(scores))
+            found += [(one.film, claim) for claim in claims_in(one.film, one.true, self.grids(scores))]
         return found
 
 
