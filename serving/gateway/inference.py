@@ -1,4 +1,4 @@
-"""The gateway's one way to the model: Triton's ensemble, by the Open Inference Protocol.
+"""The gateway's one way to the model: Triton's `s2d_align`, by the Open Inference Protocol.
 
 `Inference` is the port; tests put a fake behind it. Errors of Triton become problems here and their texts stay here.
 """
@@ -21,6 +21,13 @@ from serving.refusal import NO_MODEL, parse_refusal
 
 REPORT_TIMEOUT_S = 120.0
 QUESTION_TIMEOUT_S = 5.0
+UNAVAILABLE = {
+    NO_MODEL: "no model version is in service",
+    "busy": "the model is busy",
+    "timeout": "the model did not answer in time; try again later",
+    "model_down": "the model is not in service; try again later",
+}
+STATUS = {"empty": 400, "too_large": 413}  # every other refusal of the input is a 422
 T = TypeVar("T")
 
 
@@ -76,7 +83,7 @@ async def _asked(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
     try:
         return await asyncio.wait_for(call, timeout_s)
     except TimeoutError as error:
-        raise Problem(503, "timeout", "the model did not answer in time; try again later") from error
+        raise Problem(503, "timeout", UNAVAILABLE["timeout"]) from error
     except (aiohttp.ClientError, OSError) as error:
         raise Problem(503, "no_inference_server", "the inference server does not answer; try again later") from error
     except InferenceServerException as error:
@@ -86,13 +93,13 @@ async def _asked(call: Coroutine[Any, Any, T], timeout_s: float) -> T:
 def _problem(error: InferenceServerException) -> Problem:
     reason, message = parse_refusal(error.message() or "")
     status = error.status()
-    if status == "503" or reason == NO_MODEL:
-        reason = NO_MODEL if reason == NO_MODEL else "busy"
-        return Problem(503, reason, "no model version is in service" if reason == NO_MODEL else "the model is busy")
+    if status == "503":
+        reason = reason if reason in UNAVAILABLE else "busy"
+        return Problem(503, reason, UNAVAILABLE[reason])
     if status == "400" and reason != "internal":
-        return Problem(400 if reason == "empty" else 422, reason, message)
+        return Problem(STATUS.get(reason, 422), reason, message)
     if status == "404" or "not healthy" in (error.message() or "") or "is not ready" in (error.message() or ""):
-        return Problem(503, "model_down", "the model is not in service; try again later")
+        return Problem(503, "model_down", UNAVAILABLE["model_down"])
     return Problem(500, "internal", "the model failed on this image")
 
 

@@ -1,17 +1,13 @@
 """What a report says beyond the model's words: draft, model, warnings, regions, evidence; and how refusals travel."""
 
-import json
-
 import numpy as np
 import pytest
 
-from model.errors import DataError, ManifestError, RadiographError
-from model.generation import Draft, DraftSentence, ReportGenerator
-from model.in_distribution import fit_in_distribution
+from model.errors import DataError, RadiographError
+from model.generation import Draft, DraftSentence
 from model.records import Report
-from serving.refusal import NoModelError, parse_refusal, refusal
+from serving.refusal import PassedOn, Refused, parse_refusal, refusal
 from serving.report import DRAFT_WARNING, build_report, named_region
-from serving.writer import ReportWriter
 
 MANIFEST = {
     "name": "s2d-align",
@@ -87,13 +83,23 @@ def test_the_region_is_the_anatomy_that_the_sentence_names(text, region):
     [
         (RadiographError("the file is a CT", reason="modality"), "INVALID_ARG", "modality"),
         (DataError("wrong size"), "INVALID_ARG", "bad_input"),
-        (NoModelError("none"), "UNAVAILABLE", "no_model"),
+        (Refused("no_model", "none"), "UNAVAILABLE", "no_model"),
+        (Refused("busy", "full"), "UNAVAILABLE", "busy"),
+        (Refused("cancelled", "gone"), "CANCELLED", "cancelled"),
+        (Refused("out_of_distribution", "far"), "INVALID_ARG", "out_of_distribution"),
     ],
 )
-def test_a_refusal_survives_the_way_through_an_ensemble(error, code, reason):
+def test_a_refusal_survives_the_way_through_triton_and_another_model(error, code, reason):
     found, text = refusal(error)
     assert found == code
     assert parse_refusal(f"in ensemble 's2d_align', {text}") == (reason, str(error))
+    assert refusal(PassedOn(text)) == (code, text)
+
+
+def test_what_triton_says_of_a_dead_process_is_that_the_model_is_down():
+    code, text = refusal(PassedOn("Stub process 'report_generator_0_0' is not healthy."))
+    assert (code, parse_refusal(text)[0]) == ("UNAVAILABLE", "model_down")
+    assert refusal(PassedOn('{"reason": "internal", "message": "m"}'))[0] == "INTERNAL"
 
 
 def test_a_foreign_exception_does_not_reach_the_caller(caplog):
@@ -110,49 +116,3 @@ def test_a_foreign_exception_does_not_reach_the_caller(caplog):
 @pytest.mark.parametrize("text", ["", "Stub process 'x' is not healthy.", "{broken", '{"other": 1}', "{}"])
 def test_texts_that_are_no_refusal_say_nothing(text):
     assert parse_refusal(text) == ("internal", "the inference server failed")
-
-
-@pytest.fixture(scope="module")
-def writer(module_model) -> ReportWriter:
-    size, width = 224, 128
-    rng = np.random.default_rng(0)
-    statistics = fit_in_distribution(rng.normal(size=(300, width)), rng.normal(size=(100, width)))
-    generator = ReportGenerator(module_model, dict(MANIFEST), statistics)
-    assert generator.image_size == size
-    return ReportWriter(generator)
-
-
-@pytest.fixture(scope="module")
-def module_model(frozen_parts):
-    import copy
-
-    from model.config import load_preset
-    from model.s2d_align import S2DAlign
-
-    return S2DAlign(load_preset("tiny"), *copy.deepcopy(frozen_parts))
-
-
-def test_the_writer_turns_pixels_into_a_report(writer):
-    pixels = np.random.default_rng(1).integers(0, 255, (224, 224), dtype=np.uint8)
-    intake = json.dumps({"view": "PA", "warnings": ["note"], "meta": {}}).encode()
-    report = Report.model_validate_json(writer.answer(pixels, intake, request_id="q1"))
-    assert report.request_id == "q1"
-    assert report.model.sha256 == MANIFEST["sha256"]
-    assert report.warnings[-1] == "note"
-    assert report.distance_limit == pytest.approx(writer.distance_limit)
-
-
-def test_no_pixels_are_the_question_which_model_this_is(writer):
-    described = json.loads(writer.answer(np.zeros((0, 0), np.uint8), b"{}", request_id=""))
-    assert described["model"]["version"] == MANIFEST["version"]
-    assert described["image_size"] == 224
-
-
-def test_pixels_of_another_size_are_refused(writer):
-    with pytest.raises(DataError, match="64x64, the model reads 224x224"):
-        writer.answer(np.zeros((64, 64), np.uint8), b"{}", request_id="")
-
-
-def test_a_version_without_statistics_is_refused(writer):
-    with pytest.raises(ManifestError, match="in_distribution"):
-        ReportWriter(ReportGenerator(writer.generator.model, dict(MANIFEST), None))
