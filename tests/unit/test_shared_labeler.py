@@ -140,6 +140,7 @@ def test_mentions_point_into_the_text_and_name_their_rule() -> None:
         ("The cardiac silhouette is UNCHANGED.", "cardiac silhouette", "UNCHANGED"),
         ("Edema cannot be excluded; heart size is normal.", "Edema", "cannot be excluded"),
         ("The effusion has cleared.", "effusion", "cleared"),
+        ("Clear? No. Effusion??", "Effusion", "?"),
     ],
 )
 def test_spans_of_words_and_triggers_are_those_of_the_text_as_given(text: str, words: str, trigger: str) -> None:
@@ -186,6 +187,19 @@ def test_order_and_repetition_of_sentences_do_not_matter(report: str) -> None:
     shuffled = random.Random(0).sample(sentences, len(sentences))
     assert label(" ".join(shuffled)) == label(report)
     assert label(" ".join([*sentences, *sentences[:2]])) == label(report)
+
+
+@pytest.mark.parametrize(
+    "text, sentences",
+    [
+        ("Effusion? No edema.", ["Effusion?", "No edema"]),
+        ("Effusion?! Edema (?) here.", ["Effusion?", "Edema (?) here"]),
+        ("Left base (old?). ?Edema", ["Left base (old?)", "?Edema"]),
+        ("A\n- b\n- c-d\n1) e", ["A", "b", "c-d", "e"]),
+    ],
+)
+def test_questions_keep_their_mark_and_items_of_a_list_are_sentences(text: str, sentences: list[str]) -> None:
+    assert [text[a:b] for a, b in split_sentences(text)] == sentences
 
 
 def test_a_text_without_full_stops_is_cut_between_words() -> None:

@@ -37,18 +37,24 @@ CASES = [
     *TABLE[1:],
     ("spelling", "Plate\u2010like atelectasis.", "ATEL1"),
     ("spelling", "Small\nleft\n pleural\teffusion.", "EFF1"),
+    ("spelling", "Congestive heart\nfailure.", "EDEMA1 HEART-1"),
+    ("where a scope ends", "IMPRESSION:\n- No effusion\n- Mild edema\n* Cardiomegaly", "EFF0 EDEMA1 HEART1"),
+    ("where a scope ends", "1) No effusion\n2) Mild edema", "EFF0 EDEMA1"),
 ]
-# Families inside of words, organs that are only named, a heart that is enlarged and stable. The last three are no
+# Families inside of words, organs that are only named, a heart that is enlarged and stable. The last four are no
 # difference, though a search without word boundaries could make them one.
 ORIGINAL = [
     ("The heart size is noted.", "HEART1"),
     ("Stable enlargement of the cardiac silhouette.", "HEART-1"),
     ("The aortic contour is smooth.", "EC1"),
+    ("The contours are normal.", "EC0 NORMAL1"),
+    ("The aortic contour is unchanged.", "EC-1"),
     ("The heart size cannot be assessed.", "HEART1"),
     ("The images support this reading.", "DEVICE1 NORMAL1"),
     ("Widespread clumping of markings.", "LESION1"),
     ("The trachea is midline.", "NORMAL1"),
     ("Massive right effusion.", "EFF1"),
+    ("Compared with the film from Massachusetts.", "NORMAL1"),
     ("Unchanged moderate cardiomegaly.", "HEART1"),
 ]
 

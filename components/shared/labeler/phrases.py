@@ -108,10 +108,8 @@ NEUTRAL_FAMILIES: dict[str, tuple[str, ...]] = {
 # Fidelity "original" finds a family anywhere in a word; these alone are whole words there too.
 WHOLE_WORDS = frozenset({r"line\b", r"drains?\b", r"ports?\b", r"ett\b", r"ngt\b"})
 # Only under fidelity "original".
-ORIGINAL_EXTRA: dict[str, tuple[str, ...]] = {
-    "Enlarged Cardiomediastinum": (r"contour",),
-    "Support Devices": (r"support",),
-}
+ORIGINAL_EXTRA: dict[str, tuple[str, ...]] = {"Support Devices": (r"support",)}
+ORIGINAL_NEUTRAL: dict[str, tuple[str, ...]] = {"Enlarged Cardiomediastinum": (r"contour",)}
 
 # These make no label, but a report with one of them is not "No Finding".
 BLOCKERS: tuple[str, ...] = (
@@ -148,7 +146,7 @@ _POSITION = (
 # A hit that overlaps one of these is no mention of that observation.
 UNMENTIONS: dict[str, tuple[str, ...]] = {
     "Pleural Effusion": (r"\b(?:peri)cardial effusions?", r"\b(?:knee |hip )?joint effusions?"),
-    "Lung Lesion": (r"\bmassive\w*", r"\bcalcified (?:\w+ )?nodul\w*"),
+    "Lung Lesion": (r"\bmass(?:ive|achusetts)\w*", r"\bcalcified (?:\w+ )?nodul\w*"),
     "Lung Opacity": (r"\bpleur\w+[ -](?:parenchymal )?scar\w*",),
     "Cardiomegaly": (rf"\b{_POSITION}(?:heart|cardiac)(?: {CARDIAC_PARTS})?",),
     "Enlarged Cardiomediastinum": (

@@ -18,13 +18,14 @@ from components.shared.labeler.phrases import (
     FAMILIES,
     NEUTRAL_FAMILIES,
     ORIGINAL_EXTRA,
+    ORIGINAL_NEUTRAL,
     UNMENTIONS,
     WHOLE_WORDS,
 )
 from components.shared.labeler.scope import Cue, Sentence, sentence_of
 from model.records import OBSERVATIONS, Labels
 
-LABELER = "rules@0.2.0"
+LABELER = "rules@0.3.0"
 BLOCKER = "blocker"  # stands for the words that only prevent "No Finding"
 
 Fidelity = Literal["improved", "original"]
@@ -36,13 +37,17 @@ PARENTS = {
 }
 
 LONGEST = 1000  # characters; no sentence of a radiologist comes near
-# A full stop between digits belongs to a number, and "vs." does not end a sentence.
-_SENTENCE_END = re.compile(r"(?<![\d\s])[.!?]+|[.!?]+(?!\d)|\n\s*\n")
-_ABBREVIATION = re.compile(r"\bvs\.")
+# A full stop between digits belongs to a number; "vs." ends no sentence, nor does "?" before a word.
+_SENTENCE_END = re.compile(
+    r"(?<![\d\s])[.!]+|[.!]+(?!\d)|(?<=[\w)])(?P<asked>\?)[.!?]*(?=\s|$)|\n\s*\n|\n\s*(?:[-*\u2022]|\d+\))(?=\s)"
+)
+_ABBREVIATION = re.compile(r"\bvs\.", re.IGNORECASE)
 _HEART_FAILURE = re.compile(r"chf|heart failure")
-# White space and the hyphens and dashes of word processors, one character for one.
+# White space, and the hyphens, dashes and apostrophes of word processors, one character for one.
 _PLAIN = str.maketrans(
-    dict.fromkeys("\n\r\t\v\f\u00a0\u2009\u202f", " ") | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+    dict.fromkeys("\n\r\t\v\f\u00a0\u2009\u202f", " ")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+    | {"\u2019": "'"}
 )
 
 
@@ -72,7 +77,7 @@ def label(text: str, *, fidelity: Fidelity = "improved", hierarchy: Hierarchy = 
             blocked = True
         if mention.observation != BLOCKER:
             labels[mention.observation] = _stronger(labels[mention.observation], mention.status)
-            if mention.status != 0 and _HEART_FAILURE.search(text[mention.start : mention.end].lower()):
+            if mention.status != 0 and _HEART_FAILURE.search(plain(text[mention.start : mention.end])):
                 labels["Cardiomegaly"] = _stronger(labels["Cardiomegaly"], -1)
     if not blocked:
         labels["No Finding"] = 1
@@ -99,14 +104,14 @@ def plain(text: str) -> str:
 
 
 def split_sentences(text: str) -> list[tuple[int, int]]:
-    """Spans of the sentences, without the full stop and outer white space.
+    """Spans of the sentences, without the full stop and outer white space; a question mark stays.
 
     What goes on for more than LONGEST characters is cut between words: the work grows with the cube of the length.
     """
     masked = _ABBREVIATION.sub("vs ", text)
     spans: list[Span] = []
     start = 0
-    ends = [(m.start(), m.end()) for m in _SENTENCE_END.finditer(masked)]
+    ends = [(m.end("asked") if m["asked"] else m.start(), m.end()) for m in _SENTENCE_END.finditer(masked)]
     for stop, after in [*ends, (len(text), len(text))]:
         piece = text[start:stop]
         if piece.strip():
@@ -152,7 +157,8 @@ def _lexicon(fidelity: Fidelity) -> _Lexicon:
         named = {name: _compile(patterns) for name, patterns in families.items()}
     else:
         named = {name: _anywhere(patterns + ORIGINAL_EXTRA.get(name, ())) for name, patterns in families.items()}
-    neutral = {name: _compile(patterns) for name, patterns in NEUTRAL_FAMILIES.items()}
+    extra = {} if fidelity == "improved" else ORIGINAL_NEUTRAL
+    neutral = {name: _compile(patterns + extra.get(name, ())) for name, patterns in NEUTRAL_FAMILIES.items()}
     everything = "|".join(pattern.pattern for pattern in (*named.values(), *neutral.values()))
     return _Lexicon(re.compile(everything), named, neutral)
 

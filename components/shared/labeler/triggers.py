@@ -26,8 +26,10 @@ _SEEN = (
     r"|visible)"
 )
 _MODAL = r"(?:may|might|could)"
+_NOT = r"(?:not|(?:is|are|was|were|has|have|had|does|do|did|could)n't)"
+_ASKED = r"(?:excluded|ruled out)"
 _END = r"(?=\s*(?:$|[,;:.)]|and\b|or\b|at\b|in\b|on\b|given\b|but\b|as well\b))"
-_GONE = r"(?:resolved|removed|cleared|disappeared|withdrawn)"
+_GONE = r"(?:resolved|removed|cleared|disappeared|withdrawn|gone)"
 _CHANGE = r"(?:change|increase|decrease|improvement|worsening|enlargement in)"
 
 # In order of precedence where several match at the same place: the first wins.
@@ -46,7 +48,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         "pseudo",
         "both",
         "near",
-        r"(?:not|not yet|partially|partly|incompletely|nearly|almost|largely|mostly) (?:completely |entirely |fully )?"
+        rf"(?:{_NOT}|not yet|partially|partly|incompletely|nearly|almost|largely|mostly)"
+        + r" (?:completely |entirely |fully )?"
         + _GONE
         + r"|(?:near(?:ly)?[ -]complete|partial|incomplete) (?:resolution|clearing)(?: of)?"
         r"|(?:no|without) (?:\w+ )?(?:resolution|clearing|removal)(?: of)?|not absent\b"
@@ -57,7 +60,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "pre_uncertain",
         "backward",
         "list",
-        rf"(?:cannot|can not|could not|not|difficult to)(?: be)? {_ADV}(?:excluded|ruled out)"
+        rf"(?:cannot|can't|{_NOT}|difficult to) {_ADV}(?:be )?{_ADV}{_ASKED}|(?:to|must|should) be {_ASKED}"
         r"|(?:is|are) difficult to (?:exclude|rule out)",
     ),
     Trigger(
@@ -65,11 +68,11 @@ TRIGGERS: tuple[Trigger, ...] = (
         "pre_uncertain",
         "forward",
         "list",
-        rf"(?:cannot|can not|could not|not|difficult to) {_ADV}(?:exclude|rule out)",
+        rf"(?:cannot|can't|{_NOT}|difficult to|unable to) {_ADV}(?:exclude|rule out)",
     ),
     Trigger("pre.no_new", "pre_uncertain", "forward", "list", r"no new\b"),
     Trigger("neg.no_longer", "negated", "backward", "list", rf"no longer {_ADV}{_SEEN}"),
-    Trigger("neg.not_seen", "negated", "backward", "list", rf"not(?: been)? {_ADV}(?:{_SEEN}|suspected|recurred)"),
+    Trigger("neg.not_seen", "negated", "backward", "list", rf"{_NOT}(?: been)? {_ADV}(?:{_SEEN}|suspected|recurred)"),
     Trigger(
         "neg.not_enlarged_x",
         "negated",
@@ -77,16 +80,19 @@ TRIGGERS: tuple[Trigger, ...] = (
         "near",
         r"(?:not |non-?)(?:enlarged|widened) (?=(?:heart|cardiac|(?:cardio)?mediast))",
     ),
-    Trigger("neg.not_enlarged", "negated", "backward", "list", rf"(?:not|neither) {_ADV}(?:enlarged|widened)"),
-    Trigger("neg.none", "negated", "backward", "list", r"(?:none|no)(?=\s*$)"),
+    Trigger(
+        "neg.not_enlarged", "negated", "backward", "list", rf"(?:{_NOT}|neither|no longer) {_ADV}(?:enlarged|widened)"
+    ),
+    Trigger("neg.none", "negated", "backward", "list", r"(?:none|no|negative)(?=\s*$)"),
     Trigger(
         "neg.no",
         "negated",
         "forward",
         "list",
         r"no\b(?! longer)|without\b|nor\b|neither\b|free of|negative for|clear of|absence of|lack of|rather than"
-        r"|instead of|(?<=, )not an?\b|there (?:is|are) no longer\b"
-        r"|not (?:show|demonstrate|reveal|have|contain|represent|suggest|support)\b",
+        r"|instead of|(?<=, )not an?\b|there (?:is|are) no longer\b|w/o\b|(?:is|are|was|were)(?: not|n't) (?:an?|any)\b"
+        rf"|{_NOT} (?:show|demonstrate|reveal|have|contain|represent|suggest|support)\b"
+        r"|rules out\b|ruled out(?= \w)(?! (?:at|in|on|by|with|given|and|or|but)\b)",
     ),
     Trigger("neg.removal_of", "negated", "forward", "near", r"(?:resolution|removal|clearing|disappearance) of"),
     Trigger(
@@ -96,7 +102,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "near",
         rf"(?:^|(?<=, )|(?<=the )|(?<=with )|(?<=interval )){_GONE}(?= (?!after|since|in|on|from))",
     ),
-    Trigger("neg.resolved", "negated", "backward", "list", rf"\b{_GONE}|(?:is|are|was|been) (?:excluded|ruled out)"),
+    Trigger("neg.resolved", "negated", "backward", "list", rf"{_GONE}|(?:is|are|was|been) {_ASKED}|{_ASKED}{_END}"),
     Trigger("neg.absent", "negated", "backward", "list", r"absent\b"),
     Trigger(
         "normal",
@@ -145,6 +151,11 @@ TRIGGERS: tuple[Trigger, ...] = (
         r"(?:suspicio\w+|concern\w*|worrisome) (?:for|of)|question(?: of)?\b|possibility of|favou?r\w*|consider\w*"
         r"|suspect\b|unlikely to\b|differential(?: \w+)? (?:includes?|of|is|are)\b",
     ),
+    # What is asked is not said: "rule out x", "evaluate for x", "x?", "x (?)", "? x", "is there x?".
+    Trigger("unc.rule_out", "uncertain", "forward", "list", r"rule out|r/o\b|exclude\b|(?:evaluat|assess)\w* for\b"),
+    Trigger("unc.asked", "uncertain", "backward", "near", r"\?\)?$|\(\?\)"),
+    Trigger("unc.asks_for", "uncertain", "forward", "near", r"\?"),
+    Trigger("unc.asks", "uncertain", "forward", "list", r"^(?:is|are|was|were|any|does|do)\b(?=.*\?$)"),
     Trigger(
         "unc.possible",
         "uncertain",
@@ -159,7 +170,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "abnormal",
         "both",
         "near",
-        r"enlarged|enlargement|widened|widening|broadened|dilated|abnormal\b"
+        r"enlarged|enlargement|widened|widening|broadened|dilated|abnormal\b|not (?:normal|unremarkable)\b"
         r"|(?:is|are|remains?|appears?) (?:(?!not?\b)\w+ )?(?:large|big|wide|increased|prominent)\b"
         r"|prominence of (?:the )?(?=(?:heart|cardiac|(?:cardio)?mediast))"
         r"|(?:large|big|wide|prominent|increased) (?=heart|cardiac|(?:cardio)?mediast)|increase in|has increased",
@@ -177,6 +188,7 @@ FINITE_VERBS = (
     r"\b(?:is|are|was|were|has|have|remains?|appears?|persists?|shows?|demonstrates?|projects?|terminates?|ends?|lies|"
     r"overlies|extends?|may|might|could|can|cannot|obscures?)\b"
 )
+CLOSED = rf"{FINITE_VERBS}|\b{_SEEN}\b"  # what is negated before one of these is complete
 # Between the two sides of "versus": what stands before these words is not one of the alternatives.
 EXPLAINS = rf"{FINITE_VERBS}|\b(?:reflecting|representing|suggesting|indicating|due to|from)\b"
 # Words that open a claim of its own after "no x and" or "no x,".

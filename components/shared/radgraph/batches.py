@@ -78,7 +78,7 @@ class Batches:
     def _read(self, position: int, words: list[str]) -> Words | None:
         if len(words) > MOST_WORDS:
             return None
-        start, pieces, offsets = self._indexer._num_added_start_tokens, [], []
+        start, pieces, offsets = self._indexer._num_added_start_tokens, list[int](), []
         for word in words:
             found = self._pieces_of(self.reader._normalize_word(word))
             first = start + len(pieces)
