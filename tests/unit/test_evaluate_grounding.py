@@ -187,7 +187,13 @@ def test_the_prior_is_the_mean_of_the_training_masks() -> None:
     cells = {name: np.count_nonzero(maps[name]) for name in ("class_side_prior", "class_prior", "anatomy")}
     assert cells == {"class_side_prior": 2 * 64, "class_prior": 3 * 64, "anatomy": 3 * 64}
     assert all(values.sum() == pytest.approx(1) for values in maps.values())
-    assert peak(maps["centre"]) == (RESOLUTION // 2 - 1, RESOLUTION // 2 - 1)
+    for name in ("class_prior", "anatomy"):
+        assert maps[name][:8].sum() == pytest.approx(2 / 3)  # two studies of three, not one side of two
+    half = RESOLUTION // 2
+    assert peak(maps["centre"]) == (half - 1, half - 1)
+    sigma = RESOLUTION / 4
+    fall = np.exp(-(((sigma + 0.5) / sigma) ** 2 - (0.5 / sigma) ** 2) / 2)
+    assert maps["centre"][half, half + int(sigma)] / maps["centre"][half, half] == pytest.approx(fall)
 
 
 def test_the_prior_of_both_sides_has_both_equally() -> None:
