@@ -16,7 +16,9 @@ from components.evaluate.__main__ import main as command_line
 from components.evaluate.artifacts import write_artifacts
 from components.evaluate.checkpoints import fetch
 from components.evaluate.clinical import micro_f1
-from components.evaluate.generate import other_patients
+from components.evaluate.evaluation import Data
+from components.evaluate.evaluation import evaluate as judge
+from components.evaluate.generate import other_patients, prior_of
 from components.evaluate.main import run
 from components.evaluate.table import format_table
 from components.shared import base_models
@@ -152,7 +154,24 @@ def test_a_model_that_looks_beats_every_control_that_does_not(seeing: dict) -> N
         assert control["p_holm"] < 0.01
     assert not seeing["controls"]["full_vs_s1"]["separated"]
     assert seeing["guards"]["same_as_blank_image_share"] < 0.5
+    assert seeing["guards"]["studies_without_prior"] == 60  # the model is given none
     assert seeing["evidence"]["status"] == "validated"
+
+
+def test_intervals_apart_are_more_than_another_value() -> None:
+    """Ten more patients right of sixty: a higher value, and intervals that overlap."""
+    pick = np.random.default_rng(6)
+    test = [make_study(patient, 0, "test", pick) for patient in range(60)]
+    written = {
+        arm: [s.findings if i < right else baselines.ALL_NORMAL for i, s in enumerate(test)]
+        for arm, right in (("full", 40), ("s1", 30))
+    }
+    texts = written | {"best_constant": [baselines.ALL_NORMAL] * 60}
+    drafts = [Draft(text, [], np.zeros(2), None) for text in texts["full"]]
+    found = judge(Data(train=test[:5], validate=test[:5], test=test), texts, drafts)
+    control = found["controls"]["full_vs_s1"]
+    assert control["difference"]["low"] > 0 and not control["separated"]
+    assert found["controls"]["full_vs_best_constant"]["separated"]
 
 
 def test_a_blind_model_is_exposed_in_words(blind: dict) -> None:
@@ -234,6 +253,14 @@ def test_the_prior_is_the_last_study_before_of_the_same_patient(studies: list[St
     for study, text in zip(test, baselines.prior_reports(test), strict=True):
         before = [s.findings for s in test if s.patient_id == study.patient_id and s.study_id < study.study_id]
         assert text == (before[-1] if before else baselines.ALL_NORMAL)
+
+
+def test_of_several_earlier_studies_the_latest_is_the_prior_whatever_their_order() -> None:
+    pick = np.random.default_rng(5)
+    third, first, second = (make_study(1, number, "test", pick) for number in (2, 0, 1))
+    undated = make_study(1, 3, "test", pick).model_copy(update={"taken_at": None})
+    other = make_study(2, 0, "test", pick)
+    assert prior_of([third, first, second, undated, other]) == [second, None, first, None, None]
 
 
 def test_the_best_constant_report_is_positive_where_most_studies_are() -> None:
