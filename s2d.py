@@ -120,6 +120,7 @@ def data() -> None:
     help="Whose words the reports are in. The two reserves test what reads reports.",
 )
 @click.option("--position-spread", default=0.0, show_default=True, help="How far bodies move on the film, 0 to 1.")
+@click.option("--finding-spread", default=0.0, show_default=True, help="How far findings move in their zone, 0 to 1.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
 def make_phantom_command(out: Path, **options: Any) -> None:
     """Write phantom radiographs with reports and exact truth, in the layout of a real data set.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from components.preprocess.phantom.make import make_phantom
 from components.preprocess.phantom.patients import sample_patients
@@ -13,6 +14,7 @@ from components.preprocess.phantom.render import Rendered, render
 from components.preprocess.phantom.state import Finding, FindingName, Side, StudyState, Zone
 from components.preprocess.source import MARKER
 from model.errors import ConfigError
+from s2d import cli
 
 SIZE = 128
 THIRDS = {"upper": (0, 1 / 3), "mid": (1 / 3, 2 / 3), "lower": (2 / 3, 1)}
@@ -77,6 +79,14 @@ def test_the_marker_names_the_option_only_where_it_was_used(tmp_path: Path) -> N
     usual, moving = (json.loads((tmp_path / name / MARKER).read_text()) for name in ("usual", "moving"))
     assert "finding_spread" not in usual
     assert moving == {**usual, "finding_spread": 0.5}
+
+
+def test_the_command_hands_its_options_on(tmp_path: Path) -> None:
+    options = "--layout iu-xray --patients 3 --language paraphrased --position-spread 0.25 --finding-spread 0.5"
+    answer = CliRunner().invoke(cli, ["data", "make-phantom", *options.split(), "--out", str(tmp_path / "out")])
+    assert answer.exit_code == 0, answer.output
+    made = json.loads((tmp_path / "out" / MARKER).read_text())
+    assert (made["language"], made["position_spread"], made["finding_spread"]) == ("paraphrased", 0.25, 0.5)
 
 
 def test_an_impossible_spread_is_refused(tmp_path: Path) -> None:
