@@ -62,7 +62,12 @@ def _file(**settings: Any) -> click.Path:
 @click.option("--chexbert", type=click.Path(path_type=Path), help="chexbert.pth, or its folder with the tokenizer.")
 @click.option("--reference-labels", type=_file(), help="csv: labels of the references.")
 @click.option("--prediction-labels", multiple=True, type=_file(), help="csv: labels per --predictions, then --compare.")
-@click.option("--radgraph", default="", metavar="CHECKPOINT|shipped", help="Add RadGraph-F1 by this checkpoint.")
+@click.option(
+    "--radgraph",
+    default="",
+    metavar="CHECKPOINT|shipped",
+    help="Add RadGraph-F1 by this checkpoint: what --checkpoint of s2d key-phrases takes.",
+)
 @click.option(
     "--train",
     type=_file(),
@@ -71,7 +76,7 @@ def _file(**settings: Any) -> click.Path:
 @click.option("--images", type=click.Path(path_type=Path, file_okay=False), help="Radiographs for the page: ID.png.")
 @click.option("--meteor", is_flag=True, help="Add METEOR 1.5; needs Java.")
 @click.option("--heavy", multiple=True, type=click.Choice(METRICS), help="Add a metric of a large model; may repeat.")
-@click.option("--seed", default=20, show_default=True, help="Seed of resampling.")
+@click.option("--seed", default=20, show_default=True, type=click.IntRange(min=0), help="Seed of resampling.")
 def evaluate(**options: Any) -> None:
     """Score reports against true ones, with intervals, controls and guards.
 

@@ -1,6 +1,7 @@
 """Numbers that are left out unless asked for: RadGraph-F1 and the metrics of large foreign models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,46 @@ from components.evaluate.statistics import Sums
 from components.evaluate.texts import Texts
 
 SHIPPED = "shipped"
+PUBLISHED_TYPE = "radgraph-xl"  # what is fetched from a hub repository, which holds all types
+
+
+@dataclass(frozen=True)
+class RadGraphReader:
+    """A checkpoint that is there and whole. `checkpoint`: its folder, None for the stand-in."""
+
+    checkpoint: Path | None
+    key: str  # what its numbers are called
+    name: str  # with version and digest, for the protocol
+
+
+def radgraph_reader(source: str) -> RadGraphReader:
+    """The checkpoint that `source` names, fetched when it must be. Raises S2DError.
+
+    source: "shipped" for the stand-in, which reads phantom reports only, or what `checkpoints.locate` takes.
+    """
+    from components.shared.radgraph.checkpoints import locate  # imports that take seconds
+
+    checkpoint = None if source == SHIPPED else locate(source, PUBLISHED_TYPE)
+    return RadGraphReader(checkpoint, radgraph_f1.key(checkpoint), radgraph_f1.name(checkpoint))
 
 
 def radgraph_estimates(
-    name: str, references: Texts, files: Sequence[Texts], others: Sequence[Texts], *, seed: int
+    reader: RadGraphReader, references: Texts, files: Sequence[Texts], others: Sequence[Texts], *, seed: int
 ) -> dict[str, Any]:
-    """Simple, partial and complete F1 as means over reports (and seeds); with `others`, also the differences.
-
-    name: the folder of a checkpoint, or "shipped" for the stand-in, which reads phantom reports only.
-    """
-    checkpoint = None if name == SHIPPED else Path(name)
+    """Simple, partial and complete F1 as means over reports (and seeds); with `others`, also the differences."""
 
     def sums(some: Sequence[Texts]) -> Sums:
-        found = [radgraph_f1.radgraph_f1(references.texts, file.texts, checkpoint, references.ids) for file in some]
+        found = [
+            radgraph_f1.radgraph_f1(references.texts, file.texts, reader.checkpoint, references.ids) for file in some
+        ]
         return {"studies": np.ones(len(references)), "scores": np.mean(found, axis=0)}
 
     own = sums(files)
-    keys = [f"{radgraph_f1.key(checkpoint)}.{level}" for level in radgraph_f1.LEVELS]
+    keys = [f"{reader.key}.{level}" for level in radgraph_f1.LEVELS]
     patients = references.patients
     values, draws = (_mean(s) for s in (statistics.total(own), statistics.bootstrap(own, patients, seed=seed)))
     out: dict[str, Any] = {
-        "by": radgraph_f1.name(checkpoint),
+        "by": reader.name,
         "metrics": {key: statistics.estimate(values[0, i], draws[:, i]) for i, key in enumerate(keys)},
     }
     if others:

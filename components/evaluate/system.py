@@ -6,7 +6,6 @@ controls, cases and single labels are those of the first file.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ class Settings:
 
     profile: str = "rg4"
     labels: LabelSource = field(default_factory=LabelSource)
-    radgraph: str = ""  # a checkpoint, or "shipped"
+    radgraph: str = ""  # "shipped", or what components.shared.radgraph.checkpoints.locate takes
     train: Texts | None = None
     meteor: bool = False
     heavy: tuple[str, ...] = ()
@@ -50,8 +49,6 @@ class Settings:
             raise ConfigError(reason)
         if self.heavy:
             interpreter()
-        if self.radgraph not in ("", extras.SHIPPED) and not Path(self.radgraph).is_dir():
-            raise ConfigError(f"there is no RadGraph checkpoint {self.radgraph}; name its folder, or {extras.SHIPPED}")
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,7 @@ def evaluate_system(
             " compare as many seeds of both"
         )
     others = other.files if other else []
+    reader = extras.radgraph_reader(settings.radgraph) if settings.radgraph else None  # says at once what is missing
     patients, seed = references.patients, settings.seed
     constants = constant_texts(settings.train.texts if settings.train else [])
     steps = 4 + bool(other) + bool(settings.radgraph) + bool(settings.heavy)
@@ -108,7 +106,7 @@ def evaluate_system(
         if other:
             out["comparison"] = _compare(other, own, theirs, patients, seed, labelled.family)
             bar.update()
-        _add_extras(out, references, system, others, settings, bar)
+        _add_extras(out, references, system, others, settings, reader, bar)
     about = _protocol(references, system, settings, labelled, other=other, empty_references=empty_references)
     cases = choose_cases(own[0], references.ids, patients)
     return {"schema_version": SCHEMA_VERSION, "protocol": about, **out, "cases": cases}
@@ -120,10 +118,11 @@ def _add_extras(
     system: System,
     others: Sequence[Texts],
     settings: Settings,
+    reader: extras.RadGraphReader | None,
     bar: "tqdm[Any]",
 ) -> None:
-    if settings.radgraph:
-        graphs = extras.radgraph_estimates(settings.radgraph, references, system.files, others, seed=settings.seed)
+    if reader:
+        graphs = extras.radgraph_estimates(reader, references, system.files, others, seed=settings.seed)
         if others:
             _add_differences(out["comparison"]["differences"], graphs.pop("differences"))
         out["radgraph"] = graphs
@@ -201,7 +200,6 @@ def _protocol(
     empty_references: Sequence[str],
 ) -> dict[str, Any]:
     """What has to stand beside every number for it to compare with anything."""
-    first = system.files[0]
     normal = sum(row["No Finding"] == 1 for row in labelled.truth)
     words = sum(len(text.split()) for text in references.texts)
     return {
@@ -217,7 +215,8 @@ def _protocol(
         "share_all_normal": round(normal / len(references), 4),
         "mean_reference_words": round(words / len(references), 2),
         "empty_references_left_out": list(empty_references),
-        "empty_predictions": sum(not text.strip() for text in first.texts),
+        "empty_predictions": sum(_empty(file) for file in system.files),
+        "empty_predictions_compared": sum(_empty(file) for file in other.files) if other else 0,
         "empty_predictions_count_as": "reports that say nothing: no observation, and not normal either",
         "synthetic": references.synthetic,
         "references": _file(references),
@@ -235,6 +234,10 @@ def _protocol(
         "libraries": library_versions(),
         "created_at": now_utc().isoformat(),
     }
+
+
+def _empty(texts: Texts) -> int:
+    return sum(not text.strip() for text in texts.texts)
 
 
 def _file(texts: Texts) -> dict[str, str]:

@@ -41,7 +41,8 @@ def format_system(evaluation: dict[str, Any]) -> str:
     if "comparison" in evaluation:
         parts.append(_section(comparison_title(evaluation), comparison_rows(evaluation)))
     if "radgraph" in evaluation:
-        parts.append(_section(f"Graphs by {evaluation['radgraph']['by']}", radgraph_rows(evaluation)))
+        title = f"Graphs by {evaluation['radgraph']['by']}"
+        parts.append(_section(title, radgraph_rows(evaluation), radgraph_lines(evaluation)))
     if "heavy" in evaluation:
         parts.append(_section("Metrics of large models", heavy_rows(evaluation), heavy_lines(evaluation)))
     return "\n\n".join(parts)
@@ -64,6 +65,8 @@ def protocol_lines(p: dict[str, Any]) -> list[str]:
         lines.append(
             f"WARNING: {p['empty_predictions']} predictions are empty, scored as {p['empty_predictions_count_as']}."
         )
+    if p["empty_predictions_compared"]:
+        lines.append(f"WARNING: so are {p['empty_predictions_compared']} of the system that it is compared with.")
     if left := p["empty_references_left_out"]:
         lines.append(f"WARNING: {len(left)} studies have an empty reference and are left out ({', '.join(left[:3])}).")
     return lines
@@ -163,6 +166,16 @@ def radgraph_rows(evaluation: dict[str, Any]) -> list[list[str]]:
     return [["key", "mean F1"], *([key, cell(value)] for key, value in evaluation["radgraph"]["metrics"].items())]
 
 
+def radgraph_lines(evaluation: dict[str, Any]) -> list[str]:
+    """A warning where the stand-in has read what it cannot read."""
+    if "stand-in" not in evaluation["radgraph"]["by"] or evaluation["protocol"]["synthetic"]:
+        return []
+    return [
+        "WARNING: the stand-in reads phantom reports only, and these references are not marked as synthetic: the"
+        " numbers of this table mean nothing."
+    ]
+
+
 def heavy_rows(evaluation: dict[str, Any]) -> list[list[str]]:
     """One row per number of the metrics that could be had; titles alone when none could."""
     found = [metric for metric in evaluation["heavy"].values() if "missing" not in metric]
@@ -176,7 +189,9 @@ def heavy_lines(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _section(title: str, rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> str:
-    """A heading and a table whose columns are as wide as their widest cell."""
+    """A heading and a table whose columns are as wide as their widest cell; notes alone where there is no row."""
+    if len(rows) == 1 and notes:
+        return "\n".join([f"## {title}", "", *notes])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)) + " |" for row in rows]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")

@@ -17,6 +17,7 @@ from model.errors import ConfigError
 from model.records import Study
 
 COMMIT_EVERY = 500
+NOBODY = "none: every graph came with the data"
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +50,17 @@ def graphs_of(
     texts = [study.findings for study in without]
     extracted = dict(zip((study.study_id for study in without), extract(extractor, texts, how.cache), strict=True))
     graphs = [extracted.get(study.study_id) if study.radgraph is None else study.radgraph for study in studies]
+    reader: dict[str, Any] = {"extractor": NOBODY, "model": None, "checkpoint_digest": None, "stand_in": False}
+    if without:
+        stand_in = is_stand_in(extractor.checkpoint)
+        reader = {
+            "extractor": extractor.name,
+            "model": how.model,
+            "checkpoint_digest": extractor.digest,
+            "stand_in": stand_in,
+        }
     about = {
-        "extractor": extractor.name,
-        "model": how.model,
-        "checkpoint_digest": extractor.digest,
-        "stand_in": is_stand_in(extractor.checkpoint),
+        **reader,
         "given_graphs": given,
         "extracted_graphs": sum(graph is not None for graph in extracted.values()),
     }

@@ -11,8 +11,10 @@ from components.key_phrases.graphs import Extraction
 from components.key_phrases.main import run
 from components.key_phrases.noise import read_noise
 from components.key_phrases.refine import POOL, RefineSettings
+from components.key_phrases.refine.pool import read_pool
 from components.shared.scratch import scratch_folder
 from model.errors import ConfigError
+from model.weight_files import weight_files
 
 
 def run_with(
@@ -31,7 +33,10 @@ def run_with(
     examples: int = 3,
     cache: Path | None = None,
 ) -> str:
-    """Run the step and return the new data set's address. Without a cache folder nothing is kept for the next run."""
+    """Run the step and return the new data set's address. Without a cache folder nothing is kept for the next run.
+
+    What is wrong with the refinement is said before any report is read.
+    """
     with ExitStack() as stack:
         folder = cache or stack.enter_context(scratch_folder())
         settings = None
@@ -45,6 +50,8 @@ def run_with(
                 seed=seed,
                 cache=folder / "refined.jsonl",
             )
+        elif pool != POOL:
+            raise ConfigError(f"the pool {pool} is for a language model; name one, or leave the pool out")
         return run(
             dataset_uri,
             out_prefix,
@@ -58,8 +65,12 @@ def run_with(
 
 def _settings(**values: Any) -> RefineSettings:
     try:
-        return RefineSettings(**values)
+        settings = RefineSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = f"{first['loc'][0]}: " if first["loc"] else ""
         raise ConfigError(f"refinement: {where}{first['msg'].removeprefix('Value error, ')}") from error
+    read_pool(settings.pool)
+    if settings.model_path is not None:
+        weight_files(settings.model_path)
+    return settings

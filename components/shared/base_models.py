@@ -35,10 +35,10 @@ def put(store: ObjectStore, folder: Path, bucket: str) -> str:
     return address
 
 
-def get(store: ObjectStore, address: str, digest_of: Callable[[Path], str] = folder_digest) -> Path:
+def get(store: ObjectStore, address: str, digest_of: Callable[[Path], str] | None = None) -> Path:
     """Fetch a model to this node, unless it is there, and return its folder. Raises S2DError.
 
-    digest_of: what names a folder by its content; models of another layout than the hub's have their own.
+    digest_of: what names a folder by its content; by default as its layout asks, a hub's or that of RadGraph.
     """
     digest = pretrained.address_digest(address)
     if digest is None:
@@ -53,7 +53,7 @@ def get(store: ObjectStore, address: str, digest_of: Callable[[Path], str] = fol
         part = target.with_suffix(".part")  # kept when a download breaks off: whole files are not fetched again
         with full_disk_is_said(target.parent):
             store.get_tree(address, part, last=COMMIT)
-        _check(part, digest, address, digest_of)
+        _check(part, digest, address, digest_of or _digest_of(part))
         part.rename(target)
     return target
 
@@ -82,11 +82,19 @@ def frozen_models(preset: Preset) -> tuple[FrozenModel, ...]:
     return preset.vision, preset.text, preset.decoder
 
 
+def _digest_of(part: Path) -> Callable[[Path], str]:
+    from components.shared.radgraph import checkpoints  # which itself fetches by `get`
+
+    return checkpoints.address_digest if checkpoints.is_checkpoint(part) else folder_digest
+
+
 def _check(part: Path, digest: str, address: str, digest_of: Callable[[Path], str]) -> None:
     try:
         found = digest_of(part)
     except ConfigError as error:
-        raise ManifestError(f"{address} is not whole: {error}".replace(f"{part}/", "")) from error
+        raise ManifestError(
+            f"{address} is not whole: {error}".replace(f"{part}/", "").replace(str(part), "it")
+        ) from error
     if found != f"sha256:{digest}":
         shutil.rmtree(part)
         raise ManifestError(f"the weights at {address} are {found}; remove that folder and upload the model again")

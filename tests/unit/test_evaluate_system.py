@@ -18,6 +18,7 @@ from components.evaluate.command import evaluate
 from components.evaluate.heavy import Pair
 from components.evaluate.scores import HEADLINE
 from components.evaluate.statistics import holm
+from components.shared.radgraph import checkpoints
 from model.records import OBSERVATIONS
 
 NORMAL = "The lungs are clear. No pleural effusion or pneumothorax. The heart size is normal."
@@ -329,3 +330,45 @@ def test_a_python_for_large_models_that_is_not_there_is_refused_at_once(
     monkeypatch.setenv("S2D_HEAVY_PYTHON", "no-such-python")
     result = case.invoke("--predictions", case.file("a"), "--heavy", "green")
     assert result.exit_code == 2 and "no-such-python" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_empty_predictions_of_every_file_are_said(case: Case) -> None:
+    ours = ["--predictions", case.file("a"), "--predictions", case.file("b", s1="", s2="")]
+    out = case.run(*ours, "--compare", case.file("c", s3=""), "--compare", case.file("d", s1=HEART))
+    assert (out["protocol"]["empty_predictions"], out["protocol"]["empty_predictions_compared"]) == (2, 1)
+    assert "WARNING: 2 predictions are empty" in out["printed"] and "WARNING: so are 1" in out["printed"]
+
+
+def test_a_seed_below_zero_is_a_usage_error(case: Case) -> None:
+    result = case.invoke("--predictions", case.file("ours"), "--seed", "-1")
+    assert result.exit_code == 2 and "--seed" in result.stderr
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "s3://s2d/base-models/short"])
+def test_a_radgraph_checkpoint_that_cannot_be_had_is_one_line(
+    case: Case, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_S3_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    result = case.invoke("--predictions", case.file("ours"), "--radgraph", source)
+    assert result.exit_code == 2
+    assert source in result.stderr and result.stderr.strip().count("\n") == 0
+
+
+def test_radgraph_is_read_by_what_the_address_names(
+    case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def locate(source: str, model_type: str) -> Path:
+        asked.append(source)
+        return checkpoints.SHIPPED_CHECKPOINT
+
+    monkeypatch.setattr(checkpoints, "locate", locate)
+    address = "s3://s2d/base-models/" + "0" * 64
+    out = case.run("--predictions", case.file("ours"), "--radgraph", address)
+    assert asked == [address]
+    assert {key.partition("[")[0] for key in out["radgraph"]["metrics"]} == {"graphf1"}
+    # these references are not marked as synthetic, and the stand-in cannot read them
+    assert "the stand-in reads phantom reports only" in out["printed"]

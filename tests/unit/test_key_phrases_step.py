@@ -181,9 +181,12 @@ def test_a_graph_that_came_with_the_data_is_kept(store: ObjectStore, dataset_uri
     published = {"text": "edema", "entities": {"1": entity}}
     studies = [s.model_copy(update={"radgraph": published}) for s in read_studies(store, dataset_uri)[1:2]]
     uri = write_dataset(store, "s3://s2d", "given", studies, source="t", config={}, excluded={}, image_size=224)
-    (study,) = read_studies(store, run(uri, "s3://s2d", "positive"))
+    enriched = run(uri, "s3://s2d", "positive")
+    (study,) = read_studies(store, enriched)
     assert study.radgraph == published
     assert [phrase.text for phrase in study.key_phrases] == ["edema"]
+    about = read_manifest(store, enriched).config["key_phrases"]  # the stand-in has read nothing
+    assert about["extractor"].startswith("none") and not about["stand_in"] and about["checkpoint_digest"] is None
 
 
 def test_what_was_left_out_before_and_what_binds_the_data_travel_on(store: ObjectStore, dataset_uri: str) -> None:
@@ -219,6 +222,10 @@ def test_command_line_says_in_one_line_that_there_is_no_data_set(environment: No
     [
         (["--noise", "drop=2"], "write KIND=PROBABILITY from 0 to 1"),
         (["--refine-model", "m"], "refinement: name either an endpoint or a model folder"),
+        (["--refine-endpoint", "host:8000", "--refine-model", "m"], "refinement: endpoint: write http://HOST:PORT/v1"),
+        (["--refine-endpoint", "http://127.0.0.1:9/v1", "--refine-model", "m", "--pool", "./no"], "the pool no cannot"),
+        (["--refine-model-path", "./nowhere"], "nowhere holds no model"),
+        (["--pool", "mine.jsonl"], "the pool mine.jsonl is for a language model"),
         (["--checkpoint", "./nowhere"], "there is no RadGraph checkpoint ./nowhere; fetch radgraph-xl.tar.gz"),
         (["--model", "radgraph"], "has the labels of radgraph-xl, not of radgraph"),
     ],
@@ -228,3 +235,12 @@ def test_what_cannot_be_done_is_one_line(options: list[str], said: str, dataset_
     result = CliRunner().invoke(key_phrases, [*asked, *options])
     assert result.exit_code == 2, result.output
     assert said in result.stderr and result.stderr.strip().count("\n") == 0
+
+
+def test_the_refinement_is_checked_before_any_report_is_read(dataset_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_nothing(*_: object) -> None:
+        raise AssertionError("read")
+
+    monkeypatch.setattr("components.key_phrases.main.graphs_of", read_nothing)
+    asked = ["--dataset-uri", dataset_uri, "--out-prefix", "s3://s2d", "--refine-model-path", "./nowhere"]
+    assert CliRunner().invoke(key_phrases, asked).exit_code == 2

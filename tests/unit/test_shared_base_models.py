@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from components.shared import base_models
+from components.shared.radgraph import checkpoints
 from components.shared.storage import ObjectStore, join_uri
 from model.config import FrozenModel, Preset, load_preset
 from model.encoders import digest, locate
@@ -163,3 +164,9 @@ def test_workers_of_one_node_fetch_it_once(
         assert set(pool.map(worker, range(3))) == {locate(FrozenModel(source=address))}
     assert calls == [address]
     assert not list(node.glob("*.part"))
+
+
+def test_a_radgraph_checkpoint_comes_back_by_its_own_digest(store: ObjectStore, node: Path) -> None:
+    address = checkpoints.put(store, checkpoints.SHIPPED_CHECKPOINT, "s2d")
+    found = base_models.get(store, address)
+    assert found.parent == node and checkpoints.digest(found) == checkpoints.digest(checkpoints.SHIPPED_CHECKPOINT)

@@ -1,10 +1,13 @@
 """What a refinement run may be told."""
 
+import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+# No user or password in it: they would stand in logs.
+_ADDRESS = re.compile(r"https?://[^\s/@]+(/[^\s@?#]*)?")
 POOL = Path(__file__).parents[1] / "pool" / "non_expert.jsonl"
 
 
@@ -18,8 +21,7 @@ class RefineSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    # The part before /chat/completions. No user or password in it: they would stand in logs.
-    endpoint: str | None = Field(default=None, pattern=r"^https?://[^\s/@]+(/[^\s@?#]*)?$")
+    endpoint: str | None = None  # the part before /chat/completions
     model: str = Field(default="", max_length=200)  # its name at the endpoint
     model_path: Path | None = None  # a transformers model with a chat template, as a folder
     cache: Path
@@ -31,6 +33,13 @@ class RefineSettings(BaseModel):
     patience_s: float = Field(default=120.0, ge=0)  # an endpoint that fails, from its first failure on
     concurrency: int = Field(default=8, ge=1, le=256)
     batch_size: int = Field(default=8, ge=1, le=256)  # local model only
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not _ADDRESS.fullmatch(endpoint):
+            raise ValueError("write http://HOST:PORT/v1, without user, password or query")
+        return endpoint
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
