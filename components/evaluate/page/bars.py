@@ -9,11 +9,11 @@ TOTAL_WIDTH = 930
 _TOP = 24
 
 
-def observation_bars(per_label: dict[str, Any], u: str = "u1") -> str:
-    """F1 of every observation with its 95 % interval, and how often it is positive or uncertain on both sides."""
+def observation_bars(per_label: dict[str, Any]) -> str:
+    """F1 (u1) of every observation with its 95 % interval, and how often it is positive or uncertain on both sides."""
     height = _TOP + ROW * len(per_label) + 6
     scale = "".join(_grid_line(tick / 4, height) for tick in range(5))
-    rows = "".join(_row(name, row, u, _TOP + ROW * i) for i, (name, row) in enumerate(per_label.items()))
+    rows = "".join(_row(name, row, _TOP + ROW * i) for i, (name, row) in enumerate(per_label.items()))
     return (
         f'<svg class="bars" role="img" aria-label="F1 of every observation" width="{TOTAL_WIDTH}" height="{height}"'
         f' viewBox="0 0 {TOTAL_WIDTH} {height}">{scale}{rows}</svg>'
@@ -28,13 +28,13 @@ def _grid_line(value: float, height: int) -> str:
     )
 
 
-def _row(name: str, row: dict[str, Any], u: str, top: int) -> str:
+def _row(name: str, row: dict[str, Any], top: int) -> str:
     middle, baseline = top + ROW / 2, top + ROW / 2 + 4.5
     counts = [_mentioned(row[side]) for side in ("reference", "hypothesis")]
     label = f'<text x="{LEFT - 10}" y="{baseline}" text-anchor="end">{html.escape(name)}</text>'
     if not any(counts):
         return f'{label}<text class="soft" x="{LEFT + 6}" y="{baseline}">in no reference and no prediction</text>'
-    f1 = row[u]["f1"]
+    f1 = row["u1"]["f1"]
     low, high = _x(f1["low"]), _x(f1["high"])
     # a bar of nothing still has a visible foot, so that 0 does not look like "no bar"
     width = max(2.0, _x(f1["value"]) - LEFT)
