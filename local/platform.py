@@ -3,6 +3,7 @@
 <home>/ports.json, run/, logs/      what runs where
 <home>/object_store/                SeaweedFS: data and generated credentials
 <home>/inference/, gateway/         working folders of the servers; the gateway's reports
+<home>/logs/watcher.log             what was started again because it had died
 <home>/models/<version>/            model versions as Triton reads them
 """
 
@@ -14,7 +15,7 @@ from types import ModuleType
 
 from components.shared.model_server import ModelServer
 from components.shared.storage import join_uri
-from local import gateway_process, object_store, processes, triton_server
+from local import gateway_process, object_store, processes, triton_server, watcher
 from model.errors import StoreMissing
 
 MODEL_NAME = "s2d-align"
@@ -29,7 +30,7 @@ class ProcessStatus:
 
     name: str
     pid: int | None  # None: it does not run
-    url: str
+    url: str  # of the watcher, which answers nobody: its log
     healthy: bool  # judged by a real request
     model: str | None = None  # the deployed version, for Triton
 
@@ -52,7 +53,8 @@ def platform_environment(home: Path | None = None) -> dict[str, str]:
 
 
 def up(home: Path | None = None) -> list[ProcessStatus]:
-    """Start what does not run or does not answer, and put the deployed model version into service again.
+    """Start what does not run or does not answer, put the deployed model version into service again, and have all of
+    it watched.
 
     Raises PlatformError when a process does not start; those that were started before it keep running.
     """
@@ -62,7 +64,16 @@ def up(home: Path | None = None) -> list[ProcessStatus]:
         for module in MODULES:
             _ensure(home, module)
         _load_deployed(home)
+        _ensure(home, watcher)
         return _status(home)
+
+
+def heal(home: Path, module: ModuleType) -> None:
+    """Start one process again if it still does not run or does not answer; Triton with the deployed version."""
+    with processes.exclusive(home):
+        _ensure(home, module)
+        if module is triton_server:
+            _load_deployed(home)
 
 
 def up_store(home: Path) -> int:
@@ -86,8 +97,12 @@ def down(home: Path | None = None) -> list[str]:
     if not home.is_dir():
         return []
     stopped = []
+    watching = processes.running(home, watcher.NAME)
+    if watching is not None:  # before the lock: it may hold it, and would start again what is stopped here
+        watcher.stop(watching, home)
+        stopped.append(watcher.NAME)
     with processes.exclusive(home):
-        for module in reversed(MODULES):
+        for module in (watcher, *reversed(MODULES)):
             child = processes.find(home, module.NAME)
             if child is not None:
                 module.stop(child, home)
@@ -125,11 +140,11 @@ def _load_deployed(home: Path) -> None:
 
 
 def _status(home: Path) -> list[ProcessStatus]:
-    return [_status_of(home, module) for module in MODULES]
+    return [_status_of(home, module) for module in (*MODULES, watcher)]
 
 
 def _status_of(home: Path, module: ModuleType) -> ProcessStatus:
-    child = processes.find(home, module.NAME)
+    child = processes.running(home, module.NAME)
     healthy = child is not None and module.is_healthy(home)
     model = triton_server.deployed(home) if healthy and module is triton_server else None
     return ProcessStatus(

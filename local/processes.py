@@ -82,19 +82,27 @@ def stop(child: Child, *, home: Path, grace_s: float = STOP_GRACE_S) -> None:
 
 
 def find(home: Path, name: str) -> Child | None:
-    """The running child of that name, or None. A stale record is removed, with what is left of its group."""
-    path = record_path(home, name)
-    try:
-        child = Child(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):  # a record cut off by a full disk or a kill says nothing
-        path.unlink(missing_ok=True)
+    """The running child of that name, or None. A stale record is removed, with what is left of its group; so this is
+    for whoever holds the lock: another may be putting a new record there."""
+    child = _recorded(home, name)
+    if child is None:
+        record_path(home, name).unlink(missing_ok=True)
         return None
     if is_running(child):
         return child
     stop(child, home=home)  # the leader died; its children (Triton's stubs) may still be there
     return None
+
+
+def running(home: Path, name: str) -> Child | None:
+    """The running child of that name, or None. Only looks: for whoever does not hold the lock."""
+    child = _recorded(home, name)
+    return child if child is not None and is_running(child) else None
+
+
+def members(child: Child) -> list[int]:
+    """The process ids of a child's group."""
+    return _members(child.pid)
 
 
 def is_running(child: Child) -> bool:
@@ -138,6 +146,14 @@ def _wait(
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
     return f" ({lines[-1].strip()[:200]})" if lines else ""
+
+
+def _recorded(home: Path, name: str) -> Child | None:
+    """What the record says. One cut off by a full disk or a kill says nothing."""
+    try:
+        return Child(**json.loads(record_path(home, name).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _write_record(home: Path, child: Child) -> None:

@@ -14,6 +14,8 @@ import sysconfig
 from importlib import util
 from pathlib import Path
 
+import httpx
+
 import serving
 from components.shared.model_server import ModelServer
 from local import ports, processes
@@ -23,6 +25,7 @@ from model.errors import PlatformError
 NAME = "triton"
 PORTS = ["triton_http", "triton_grpc", "triton_metrics"]
 REPOSITORY = Path(serving.__file__).parent / "model_repository"
+STUB = "triton_python_backend_stub"  # the program that runs a model file, one process per instance
 STOP_GRACE_S = 6.0  # it unloads models in 3-4 s; a kill in the middle leaves shared memory behind
 
 
@@ -57,14 +60,30 @@ def url(home: Path) -> str:
 
 
 def is_healthy(home: Path) -> bool:
-    """Do both models answer a real request? Triton goes on calling a model ready whose process died."""
+    """Has every model its processes, and does it answer a real request? Triton goes on calling a model ready whose
+    process died, and of two readers the living one may be the one that answers."""
     server = ModelServer(address(home))
     try:
         server.check_reader()
         server.describe()
     except PlatformError:
         return False
-    return True
+    child = processes.running(home, NAME)
+    return child is not None and not died_within(home, child)
+
+
+def died_within(home: Path, child: processes.Child) -> list[str]:
+    """The models that have fewer processes than Triton was told to start for them; [] when it does not say."""
+    try:
+        with httpx.Client(base_url=url(home), timeout=2, trust_env=False) as triton:
+            index = triton.post("/v2/repository/index", json={"ready": True}).raise_for_status().json()
+            names = {model["name"] for model in index if model.get("state") == "READY"}
+            configs = [triton.get(f"/v2/models/{name}/config").raise_for_status().json() for name in names]
+    except httpx.HTTPError:
+        return []
+    stubs = [line for pid in processes.members(child) if STUB in (line := _command_line(pid))]
+    wanted = {c["name"]: sum(g["count"] for g in c["instance_group"]) for c in configs if c["backend"] == "python"}
+    return sorted(name for name, count in wanted.items() if sum(f"/{name}/" in line for line in stubs) < count)
 
 
 def deployed(home: Path) -> str | None:
@@ -82,6 +101,13 @@ def remove_shared_memory(home: Path) -> None:
     """Remove the shared memory regions of this home's Triton, and only those."""
     for region in Path("/dev/shm").glob(f"{_shared_memory_prefix(home)}*"):
         region.unlink(missing_ok=True)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return ""
 
 
 def _shared_memory_prefix(home: Path) -> str:
@@ -125,7 +151,7 @@ def _backends(tree: Path) -> Path:
     wheel = _wheel()
     source = wheel / "tritonserver"
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = source / "python_backend_stubs" / minor / "triton_python_backend_stub"
+    stub = source / "python_backend_stubs" / minor / STUB
     if not stub.exists():
         raise PlatformError(f"the Triton wheel has no stub for Python {minor}; use Python 3.11")
     shutil.rmtree(tree, ignore_errors=True)  # it may point into an environment that was made anew since
