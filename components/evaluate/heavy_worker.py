@@ -135,7 +135,9 @@ def score(name: str, pairs: Sequence[dict[str, str]]) -> list[dict[str, object]]
     except Exception as error:  # the border to foreign code: whatever breaks behind it is one line here
         why = " ".join(str(error).split())[:300]
         return [{"missing": f"{name} has no numbers: {metric.package} failed with {type(error).__name__}: {why}"}]
-    answers = [{"id": pair["id"], "scores": row} for pair, row in zip(pairs, rows, strict=True)]
+    answers: list[dict[str, object]] = [
+        {"id": pair["id"], "scores": row} for pair, row in zip(pairs, rows, strict=True)
+    ]
     return [{"package": f"{metric.package}@{version(metric.package)}"}, *answers]
 
 

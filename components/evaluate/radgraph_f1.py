@@ -58,7 +58,9 @@ def name(checkpoint: Path | None = None) -> str:
 def facts_of(graph: Mapping[str, Any]) -> Facts:
     """The three sets of one graph of the extractor, {"entities": {id: {tokens, label, relations}}}."""
     entities = graph["entities"]
-    simple, partial, complete = set(), set(), set()
+    simple: set[Any] = set()
+    partial: set[Any] = set()
+    complete: set[Any] = set()
     for entity in entities.values():
         words, label = entity["tokens"], (entity["label"], entity.get("measurement", False))
         simple.add((words, label))
