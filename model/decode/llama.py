@@ -1,8 +1,8 @@
 """Llama's forward pass for writing: keys and values in buffers that stay, products of one input in one, no wrappers.
 
-It is the arithmetic of transformers' `LlamaForCausalLM` on the same weights, with some sums in another order: tokens are
-the same (tests), the last digits of a logit may not be. Rows of the buffers are reports; those being written stand at
-the front, side by side, each as far as it has come.
+It is the arithmetic of transformers' `LlamaForCausalLM` on the same weights, with some sums in another order: tokens
+are the same (tests), the last digits of a logit may not be. Rows of the buffers are reports; those being written stand
+at the front, side by side, each as far as it has come.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ FIXED_ROTARY = ("default", "linear", "llama3", "yarn")  # kinds whose angles do 
 
 @dataclass(frozen=True)
 class _Block:
-    """The weights of one layer. All but the two joined ones are turned, as `addmm` takes them."""
+    """The weights of one layer, the matrices turned as `mm` and `addmm` take them."""
 
     read: Tensor  # (H,) norm ahead of attention
     qkv: Tensor
@@ -49,15 +49,17 @@ class Llama:
         config = lm.config
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.rotary = lm.model.rotary_emb
-        self.eps, self.rows = config.rms_norm_eps, rows
         self.embeddings: Tensor = lm.get_input_embeddings().weight  # type: ignore[assignment]
         self.head, self.norm = lm.lm_head.weight.detach(), lm.model.norm.weight.detach()
+        self.turned_head = self.head.t()
         self.blocks = [_block(layer) for layer in lm.model.layers]
         self.size = self.blocks[0].out.shape[0] // self.heads  # of one head
-        # What F.rms_norm adds under the root, as a length: hypot(|x|, floor) is the root times sqrt(H).
-        self.floor = torch.tensor((self.eps * config.hidden_size) ** 0.5, device=self.head.device)
-        self.length = 0
+        self.eps, self.root = config.rms_norm_eps, config.hidden_size**0.5
+        # What the norm adds to the mean square, as a length: hypot(|x|, floor) is its root times sqrt(H).
+        self.floor = torch.tensor(self.eps**0.5 * self.root, device=self.head.device)
+        self.rows, self.length = rows, 0
         self.keys = self.values = torch.empty(0)
+        self.places: list[tuple[Tensor, Tensor]] = []  # the same by layer, row after row
         self.turns = self.columns = torch.empty(0)
 
     @torch.no_grad()
@@ -72,6 +74,8 @@ class Llama:
             if self.length:
                 new[:, :, : self.length] = old
             setattr(self, name, new)
+        flat = (len(self.blocks), -1, self.key_heads, self.size)
+        self.places = list(zip(self.keys.view(flat), self.values.view(flat), strict=True))
         self.columns = torch.arange(length, device=self.head.device)
         cos, sin = self.rotary(self.head.new_empty(0, dtype=torch.float32), self.columns[None])
         half = self.size // 2
@@ -83,13 +87,22 @@ class Llama:
         self.keys[:, target, :length] = self.keys[:, source, :length]
         self.values[:, target, :length] = self.values[:, source, :length]
 
+    def held(self, row: int, length: int) -> Tensor:
+        """A copy of what the buffers hold of a row's first tokens -> (2, layers, length, key heads, d)."""
+        return torch.stack([self.keys[:, row, :length], self.values[:, row, :length]])
+
+    def put(self, held: Tensor, first: int, count: int) -> None:
+        """Begin `count` rows with what another row held."""
+        for buffer, each in zip((self.keys, self.values), held, strict=True):
+            buffer[:, first : first + count, : held.shape[2]] = each[:, None]
+
     def embed(self, ids: Sequence[int]) -> Tensor:
         """(T,) ids -> (T, H)."""
         return F.embedding(torch.tensor(ids, device=self.head.device), self.embeddings)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(N, H) -> float32 (N, V)."""
-        return F.linear(hidden, self.head).float()
+        return torch.mm(hidden, self.turned_head).float()
 
     def forward(self, x: Tensor, first: int, starts: Sequence[int]) -> Tensor:
         """Read T more tokens of each of the n rows from row `first` on -> their normalised states, both (n * T, H).
@@ -98,57 +111,61 @@ class Llama:
         """
         count, device = len(starts), x.device
         tokens, end = len(x) // count, max(starts) + len(x) // count
+        together = min(starts) == max(starts)
         places = [start + j for start in starts for j in range(tokens)]
         at = [(first + i // tokens) * self.length + place for i, place in enumerate(places)]
         places_, at_ = torch.tensor(places, device=device), torch.tensor(at, device=device)
         turns = self.turns.index_select(0, places_)
         mask = None
-        if tokens > 1 or min(starts) != max(starts):
-            together = 1 if min(starts) == max(starts) else count  # one mask does for rows of one length
-            hidden = self.columns[:end] > places_[: together * tokens].view(together, 1, tokens, 1)
+        if tokens > 1 or not together:
+            masks = 1 if together else count  # one does for rows of one length
+            hidden = self.columns[:end] > places_[: masks * tokens].view(masks, 1, tokens, 1)
             mask = x.new_zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
-        for layer, block in enumerate(self.blocks):
-            x = self._attend(layer, block, x, turns, at_, (first, count, end), mask)
-            gate, up = F.linear(self._normalise(x, block.read_again), block.gate_up).chunk(2, dim=-1)
+        seen = (each[:, first : first + count, :end].transpose(2, 3) for each in (self.keys, self.values))
+        for block, place, keys, values in zip(self.blocks, self.places, *seen, strict=True):
+            q = self._remember(self._normalise(x, block.read), block, place, turns, at_)
+            q = q.view(count, tokens, self.heads, self.size).transpose(1, 2)
+            grouped = self.heads != self.key_heads
+            read = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=grouped)
+            x = torch.addmm(x, read.transpose(1, 2).reshape(len(x), -1), block.out)
+            gate, up = torch.mm(self._normalise(x, block.read_again), block.gate_up).chunk(2, dim=-1)
             x = torch.addmm(x, F.silu(gate).mul_(up), block.down)
         return self._normalise(x, self.norm)
 
-    def _attend(
-        self, layer: int, block: _Block, x: Tensor, turns: Tensor, at: Tensor, rows: tuple[int, int, int],
-        mask: Tensor | None,
+    def _remember(
+        self, x: Tensor, block: _Block, place: tuple[Tensor, Tensor], turns: Tensor, at: Tensor
     ) -> Tensor:  # fmt: skip
-        first, count, end = rows
-        both, size = self.heads + self.key_heads, self.size
-        qkv = F.linear(self._normalise(x, block.read), block.qkv).view(len(x), -1, size)
+        """Keep the keys and values of (N, H) tokens -> their queries (N, heads, d)."""
+        qkv, both, half = (
+            torch.mm(x, block.qkv).view(len(x), -1, self.size),
+            self.heads + self.key_heads,
+            self.size // 2,
+        )
         # Queries and keys come out with their halves interleaved, both in the same way: products are the same.
         parts = qkv[:, :both].float()
-        turned = torch.complex(parts[..., : size // 2], parts[..., size // 2 :]).mul_(turns)
-        q, k = torch.view_as_real(turned).flatten(-2).to(x.dtype).split([self.heads, self.key_heads], dim=1)
-        keys, values = self.keys[layer], self.values[layer]
-        keys.view(-1, self.key_heads, size).index_copy_(0, at, k)
-        values.view(-1, self.key_heads, size).index_copy_(0, at, qkv[:, both:])
-        seen = F.scaled_dot_product_attention(
-            q.reshape(count, -1, self.heads, size).transpose(1, 2),
-            keys[first : first + count, :end].transpose(1, 2),
-            values[first : first + count, :end].transpose(1, 2),
-            attn_mask=mask,
-            enable_gqa=self.heads != self.key_heads,
-        )
-        return torch.addmm(x, seen.transpose(1, 2).reshape(len(x), -1), block.out)
+        turned = torch.view_as_real(torch.complex(parts[..., :half], parts[..., half:]).mul_(turns)).flatten(-2)
+        q, k = turned.to(x.dtype).split([self.heads, self.key_heads], dim=1)
+        place[0].index_copy_(0, at, k)
+        place[1].index_copy_(0, at, qkv[:, both:])
+        return q
 
     def _normalise(self, x: Tensor, weight: Tensor) -> Tensor:
         """RMS norm of (N, H) rows."""
-        return F.rms_norm(x, weight.shape, weight, self.eps)
+        if x.dtype != torch.float32:
+            return F.rms_norm(x, weight.shape, weight, self.eps)
+        # Half the kernels of F.rms_norm on a CPU.
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return (x * weight).mul_(self.root).div_(length.hypot_(self.floor))
 
 
 def _block(layer: nn.Module) -> _Block:
     attention, mlp = layer.self_attn, layer.mlp
     return _Block(
         read=layer.input_layernorm.weight.detach(),  # type: ignore[union-attr,operator]
-        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),  # type: ignore[union-attr,arg-type]
+        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj).t(),  # type: ignore[union-attr,arg-type]
         out=attention.o_proj.weight.detach().t(),  # type: ignore[union-attr,operator]
         read_again=layer.post_attention_layernorm.weight.detach(),  # type: ignore[union-attr,operator]
-        gate_up=_joined(mlp.gate_proj, mlp.up_proj),  # type: ignore[union-attr,arg-type]
+        gate_up=_joined(mlp.gate_proj, mlp.up_proj).t(),  # type: ignore[union-attr,arg-type]
         down=mlp.down_proj.weight.detach().t(),  # type: ignore[union-attr,operator]
     )
 
@@ -167,6 +184,4 @@ def _joined(*layers: nn.Linear) -> Tensor:
 
 def _follows(a: Tensor, b: Tensor) -> bool:
     """Does b begin where a ends, in the same storage?"""
-    return (
-        a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.data_ptr() + a.nbytes == b.data_ptr()
-    )
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.data_ptr() + a.nbytes == b.data_ptr()

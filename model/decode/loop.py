@@ -81,6 +81,7 @@ class DecodeLoop:
             raise ManifestError(f"the drafts know token {drafts.largest}, the model has {len(self.llama.head)}")
         self.ends = {decoder.tokenizer.eos_token_id, decoder.tokenizer.pad_token_id}
         self.penalty = decoder.assumed.decoding.repetition_penalty
+        self.front: Tensor | None = None
         self.waiting: deque[_Row] = deque()
         self.writing: list[_Row] = []  # by row of the buffers
         self.gained: list[int] = []  # tokens that each report won in the last step
@@ -127,11 +128,16 @@ class DecodeLoop:
             prompt = self.decoder.prompt(torch.stack([row.slots for row in new]))
             length = prompt.shape[1]
             self.llama.reserve(length + max(row.wish.max_new_tokens for row in new) + MOST_DRAFTED)
-            hidden = self.llama.forward(prompt.flatten(0, 1), len(self.writing), [0] * len(new))
+            first, shared = len(self.writing), len(self.decoder.prompt_before)
+            if self.front is None:  # what stands ahead of the image is the same in every report: read once
+                self.llama.forward(prompt[0, :shared], first, [0])
+                self.front = self.llama.held(first, shared)
+            self.llama.put(self.front, first, len(new))
+            hidden = self.llama.forward(prompt[:, shared:].flatten(0, 1), first, [shared] * len(new))
             for row in new:
                 row.prompt = length
             self.writing += new
-            last = hidden.view(len(new), length, -1)[:, -1]
+            last = hidden.view(len(new), length - shared, -1)[:, -1]
             self._write(new, self.llama.logits(last)[:, None], [[]] * len(new))
 
     def _advance(self) -> None:
@@ -154,7 +160,8 @@ class DecodeLoop:
     def _write(self, rows: Sequence[_Row], logits: Tensor, drafts: Sequence[Sequence[int]]) -> list[int]:
         """Append what the model chooses behind each row's last token, and behind every draft that it confirms.
 
-        logits: (n, T, V), those of position j hold if the row's first j drafts were right. Returns the tokens each row won, EOS counted.
+        logits: (n, T, V), those of position j hold if the row's first j drafts were right.
+        Returns the tokens that each row won, EOS counted.
         """
         scores = logits if self.penalty == 1 else self._penalised(rows, logits, drafts)
         chosen = scores.argmax(dim=-1)
