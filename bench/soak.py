@@ -25,7 +25,7 @@ from bench.films import FORMS, make_films, to_dicom, to_jpeg
 from bench.measure import conditions
 from bench.mutants import mutants
 from bench.served import Served, served, version_folder
-from components.shared.model_server import ENSEMBLE
+from components.shared.model_server import FRONT
 from model.png import encode_png
 from serving.refusal import INTERNAL, parse_refusal
 
@@ -148,7 +148,7 @@ def one_answer(client: InferenceServerClient, ask: Ask) -> tuple[str, bool]:
     image = InferInput("IMAGE", [1], "BYTES")
     image.set_data_from_numpy(np.array([ask.image], dtype=object))
     try:
-        report = client.infer(ENSEMBLE, [image], parameters=ask.parameters).as_numpy("REPORT")
+        report = client.infer(FRONT, [image], parameters=ask.parameters).as_numpy("REPORT")
     except InferenceServerException as error:
         reason, _ = parse_refusal(error.message() or "")
         return f"refused: {reason}", reason == INTERNAL

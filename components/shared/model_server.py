@@ -17,7 +17,6 @@ from model.errors import PlatformError
 READER, GENERATOR, FRONT = "radiograph_reader", "report_generator", "s2d_align"
 REQUEST_TIMEOUT_S = 10.0
 LOAD_TIMEOUT_S = 300.0
-ENSEMBLE = FRONT
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,6 @@ class ModelServer:
         response = self._post(f"/v2/models/{READER}/infer", {"inputs": image}, REQUEST_TIMEOUT_S)
         if response.status_code != httpx.codes.BAD_REQUEST or "empty" not in response.text:
             raise PlatformError(f"{READER} at {self.address} does not answer as it should ({response.status_code})")
-
-    def check_front(self) -> None:
-        """Raise PlatformError unless the model that callers use answers: it passes on what the reader says, or that
-        the reader does not answer."""
-        image = [{"name": "IMAGE", "datatype": "BYTES", "shape": [1], "data": [""]}]
-        response = self._post(f"/v2/models/{FRONT}/infer", {"inputs": image}, REQUEST_TIMEOUT_S)
-        if "reason" not in response.text:
-            raise PlatformError(f"{FRONT} at {self.address} does not answer as it should ({response.status_code})")
 
     def _load_with(self, model: str, parameters: dict[str, str]) -> None:
         """Load a model with other parameters, keeping the rest of its configuration as it is."""

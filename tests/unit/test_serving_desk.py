@@ -223,3 +223,21 @@ def test_who_waits_when_the_desk_closes_is_told(slow):
     caller = Caller(slow)
     slow.close()
     assert caller.refusal() == ("UNAVAILABLE", "model_down")
+
+
+def test_a_version_with_beams_is_written_as_it_was_evaluated(frozen_parts, writer):
+    preset = load_preset("tiny,assumed.decoding.beams=2,assumed.decoding.max_new_tokens=12")
+    vision, text, decoder = copy.deepcopy(frozen_parts)
+    decoder.assumed = preset.assumed
+    model = S2DAlign(preset, vision, text, decoder)
+    beams = ReportWriter(ReportGenerator(model, dict(MANIFEST), writer.generator.statistics))
+    desk = Desk(beams, beams.loop(4), max_queue=4)
+    callers = [Caller(desk, film, evidence=False) for film in (FILM, FILM[::-1])]
+    drafts = beams.generator.draft(np.stack([FILM, FILM[::-1]]))
+    for caller, draft in zip(callers, drafts, strict=True):
+        report = caller.report()
+        assert report.findings == draft.findings
+        assert [s.confidence for s in report.sentences] == pytest.approx([s.confidence for s in draft.sentences])
+    with pytest.raises(Refused, match="seed: this version decodes with beams"):
+        Caller(desk, seed=1)
+    desk.close()

@@ -232,7 +232,6 @@ def test_callers_of_a_process_that_dies_are_told_though_triton_calls_it_ready(mo
         assert [each.result(timeout=30) for each in asking] == [("503", "model_down")] * 3
     assert client.is_model_ready(GENERATOR)
     assert not triton_server.is_healthy(home)
-    model.check_front()
     with pytest.raises(PlatformError):
         model.describe()
 
