@@ -19,6 +19,7 @@ from model.decode.loop import DecodeLoop, Wish
 from model.decoder import IGNORED, Decoder
 from model.grounding import evidence_maps, log_probabilities, sentences
 from model.in_distribution import IN_DISTRIBUTION, mahalanobis
+from model.manifest import check_files
 from model.s2d_align import Batch, S2DAlign
 
 ROWS = 32  # drafts that are written side by side
@@ -102,7 +103,9 @@ class ReportGenerator:
 
     @classmethod
     def load(cls, directory: Path) -> "ReportGenerator":
-        """Load a folder with `manifest.json` and `trainable.safetensors`. Raises ManifestError if it is incomplete."""
+        """Load a folder with `manifest.json` and `trainable.safetensors`. Raises ManifestError if it is incomplete, or
+        holds another file than the manifest of a model version names."""
+        check_files(directory)
         model, trained = checkpoint.load(directory)
         manifest = checkpoint.read_json(directory / checkpoint.MANIFEST)
         path = directory / IN_DISTRIBUTION

@@ -1,5 +1,6 @@
 """What a checkpoint says of itself, and how two of them are found to be of different work."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +51,27 @@ def frozen_digests(preset: Preset) -> dict[str, str]:
     """Name the three frozen models by content."""
     models = {"vision": preset.vision, "text": preset.text, "decoder": preset.decoder}
     return {part: digest(model.source, model.revision) for part, model in models.items()}
+
+
+def check_files(directory: Path) -> None:
+    """Raise ManifestError unless every file that a model version's manifest names is there with the digest it names.
+
+    A checkpoint names none, and neither does a version that was registered before versions did.
+    """
+    files: dict[str, str] = read_json(directory / MANIFEST).get("files", {})
+    for name, sha256 in files.items():
+        try:
+            with (directory / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ManifestError(
+                f"{directory / name} cannot be read ({error.strerror}); fetch the version again"
+            ) from error
+        if found != sha256:
+            raise ManifestError(
+                f"{directory / name} is not the file that its manifest names ({found[:12]}, not {sha256[:12]});"
+                " fetch the version again"
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Make an immutable model version of a checkpoint: gate, statistics of the training images, card, manifest last."""
+"""Make an immutable model version of a checkpoint: gate, statistics of the training images, shared phrases of the
+training reports, card, manifest last."""
 
 import json
 import logging
@@ -20,6 +21,7 @@ from components.shared.model_versions import NAME, read_pointer
 from components.shared.scratch import scratch_folder
 from components.shared.storage import ObjectStore, join_uri
 from model import checkpoint
+from model.decode.drafts import DRAFTS, Drafts
 from model.errors import ConfigError, ManifestError, PlatformError
 from model.generation import ReportGenerator
 from model.in_distribution import IN_DISTRIBUTION, fit_in_distribution
@@ -72,7 +74,9 @@ def run(
             log.info("registered=%s state=unchanged", uri)
             return uri
         generator = load(folder)
-        save_file(statistics(generator, read_studies(store, dataset_uri)), folder / IN_DISTRIBUTION)
+        studies = read_studies(store, dataset_uri)
+        save_file(statistics(generator, studies), folder / IN_DISTRIBUTION)
+        phrases(generator, studies).save(folder / DRAFTS)
         manifest = {
             "kind": "model_version",
             "name": NAME,
@@ -80,6 +84,7 @@ def run(
             "sha256": sha256,
             "preset": trained.preset.name,
             "image_size": generator.image_size,
+            "files": {name: sha256_file(folder / name) for name in (checkpoint.WEIGHTS, IN_DISTRIBUTION, DRAFTS)},
             **provenance(checkpoint_uri, dataset, judged),
             "gate": {"mode": release_gate, **decision.as_json()},
             "checkpoint": trained.model_dump(mode="json"),
@@ -153,9 +158,18 @@ def provenance(checkpoint_uri: str, dataset: DatasetManifest, judged: Judged) ->
 
 
 def statistics(generator: ReportGenerator, studies: list[Study]) -> dict[str, np.ndarray]:
-    """What the training images look like to the model; the limit comes from validation images it has not seen."""
+    """What the training images look like to the model; both limits come from validation images it has not seen."""
     by_split = {split: [s for s in studies if s.split == split][:MOST_IMAGES] for split in ("train", "validate")}
     return fit_in_distribution(*(_embeddings(generator, found, split) for split, found in by_split.items()))
+
+
+def phrases(generator: ReportGenerator, studies: list[Study]) -> Drafts:
+    """What several patients' training reports say alike, for guessing the next words while a report is written."""
+    decoder = generator.model.decoder
+    train = [study for study in studies if study.split == "train"]
+    return Drafts.fit(
+        (study.patient_id, decoder.report_ids(study.findings)) for study in tqdm(train, "read reports", unit="report")
+    )
 
 
 def _embeddings(generator: ReportGenerator, studies: list[Study], split: str) -> np.ndarray:

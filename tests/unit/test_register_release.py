@@ -8,9 +8,11 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from components.deploy import main as deploy
 from components.evaluate.baselines import ALL_NORMAL
@@ -24,8 +26,11 @@ from components.shared.storage import ObjectStore, join_uri
 from model.checkpoint import MANIFEST, WEIGHTS, CheckpointManifest
 from model.checkpoint import read_manifest as read_checkpoint
 from model.config import load_preset
+from model.decode.drafts import DRAFTS, Drafts
 from model.errors import ManifestError, PlatformError
 from model.generation import Draft, DraftSentence
+from model.in_distribution import IN_DISTRIBUTION
+from model.manifest import check_files
 from model.radiograph import encode_png
 from model.records import Study
 
@@ -45,6 +50,7 @@ class Reader:
     """Writes what its table says of the grey level."""
 
     image_size = SIZE
+    model = SimpleNamespace(decoder=SimpleNamespace(report_ids=lambda report: [*report.encode(), 0]))
 
     def __init__(self, table: Sequence[str]) -> None:
         self.table = table
@@ -147,6 +153,28 @@ def test_a_first_release_says_so_and_becomes_what_the_next_is_compared_with(line
     rows = [json.loads(text) for text in (tmp_path / "kept.jsonl").read_text().splitlines()]
     assert {frozenset(row) for row in rows} == {frozenset(("id", "patient", "text"))}  # no true report goes along
     assert len(read_predictions(tmp_path / "kept.jsonl").ids) == 60  # as `s2d evaluate` reads any system's
+
+
+def test_a_version_names_its_files_and_keeps_phrases_of_training_reports_alone(line: Line, tmp_path: Path) -> None:
+    version = line.release("one", GOOD)
+    for name, sha256 in version["files"].items():
+        assert line.store.get_file(join_uri(version["uri"], name), tmp_path / name) == sha256
+    assert set(version["files"]) == {WEIGHTS, IN_DISTRIBUTION, DRAFTS}
+    statistics = load_file(tmp_path / IN_DISTRIBUTION)
+    assert 0 < statistics["limit"][0] <= statistics["far_limit"][0]
+    train = [study for study in studies(0) if study.split == "train"]
+    fitted = Drafts.fit((study.patient_id, [*study.findings.encode(), 0]) for study in train)
+    assert Drafts.load(tmp_path / DRAFTS).likeliest == fitted.likeliest
+    assert fitted.likeliest
+    written = line.store.get_tree(version["uri"], tmp_path / "version")
+    check_files(written)
+    (written / DRAFTS).write_bytes((written / DRAFTS).read_bytes() + b" ")
+    with pytest.raises(ManifestError, match=r"drafts\.safetensors is not the file that its manifest names") as caught:
+        check_files(written)
+    assert "\n" not in str(caught.value)
+    (written / DRAFTS).unlink()
+    with pytest.raises(ManifestError, match=r"drafts\.safetensors cannot be read"):
+        check_files(written)
 
 
 def test_a_worse_model_is_refused_with_the_numbers_and_the_served_one_stays(line: Line) -> None:
