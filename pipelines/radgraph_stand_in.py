@@ -236,8 +236,10 @@ def make(
     """Train a checkpoint into a new or empty folder. Returns F1 of entities and relations by language."""
     if seed == HELD_OUT_SEED:
         raise ConfigError(f"seed {seed} makes the held-out reports; train with another")
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; name a new folder for the checkpoint")
+    if reports < 1 or epochs < 1:
+        raise ConfigError(f"{reports} reports in {epochs} epochs train nothing; use at least 1 of both")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(f"{out} is not an empty folder; name a new one for the checkpoint")
     torch.manual_seed(seed)
     plain, rng = phantom_reports(reports, seed, LANGUAGES), random.Random(seed)
     training = [*plain, *(disguise(report, rng) for report in plain)]

@@ -1,7 +1,9 @@
 """The shipped checkpoint, loaded and run by the `radgraph` package itself."""
 
 import json
+import shutil
 from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
 from itertools import accumulate
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from components.key_phrases.compose import compose
 from components.preprocess.phantom.grammar import PhantomReport, write_report
 from components.preprocess.phantom.patients import sample_patients
 from components.shared.lineage import sha256_file
+from components.shared.radgraph import extractor as module
 from components.shared.radgraph.checkpoints import SHIPPED_CHECKPOINT
 from components.shared.radgraph.extractor import RadGraphExtractor
 from components.shared.radgraph.graph import LONG_LABELS
 from components.shared.radgraph.package import tokenise
-from model.errors import DataError
+from model.errors import DataError, PlatformError
 
 UNSEEN_SEED = 998  # neither the stand-in's training reports nor those that its manifest was measured on
 REPORTS = 150
@@ -47,6 +50,34 @@ def test_a_text_that_repeats_is_read_once(
     assert found == [extractor.try_extract([text])[0] for text in (one, "", two, one, long, " ", two, long, one)]
     assert [bool(graph) for graph in found] == [True, False, True, True, False, False, True, False, True]
     assert [r.args[0] for r in caplog.records[:2]] == [4, 7]
+
+
+class KilledPool:
+    """A pool of processes, of which one has died: by want of memory, or because it could not load the checkpoint."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> "KilledPool":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, *_: object) -> list:
+        raise BrokenProcessPool
+
+
+def test_a_killed_process_and_a_checkpoint_that_none_can_load_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ProcessPoolExecutor", KilledPool)
+    monkeypatch.setattr(module, "FEW", 1)
+    monkeypatch.setattr(module, "PROCESSES", 2)
+    with pytest.raises(PlatformError, match="process was killed"):
+        RadGraphExtractor().extract(["No effusion.", "Edema."])
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "one")
+    (tmp_path / "one/weights.th").write_text("no weights")
+    with pytest.raises(DataError, match=r"weights\.th cannot be loaded"):
+        RadGraphExtractor(tmp_path / "one").extract(["No effusion.", "Edema."])
 
 
 def facts(graph: dict) -> tuple[Counter, Counter]:

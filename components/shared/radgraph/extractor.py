@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from components.shared.radgraph.batches import MOST_WORDS, Batches
 from components.shared.radgraph.checkpoints import SHIPPED_CHECKPOINT, check_checkpoint, digest, is_stand_in
 from components.shared.radgraph.graph import short_label
 from components.shared.radgraph.package import MODEL_TYPE, MODEL_TYPES, best_device, load, tokenise
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError, DataError, PlatformError
 
 Graph = dict[str, Any]
 
@@ -133,8 +134,14 @@ class RadGraphExtractor:
                 yield from _counted(answers, bar)
                 return
             spawn = multiprocessing.get_context("spawn")  # forking a process that has run torch can hang
-            with ProcessPoolExecutor(PROCESSES, spawn, _start, (self.checkpoint, self.model_type)) as pool:
-                yield from _counted(pool.map(_annotate_chunk, chunks), bar)
+            try:
+                with ProcessPoolExecutor(PROCESSES, spawn, _start, (self.checkpoint, self.model_type)) as pool:
+                    yield from _counted(pool.map(_annotate_chunk, chunks), bar)
+            except BrokenProcessPool as error:
+                load(self.checkpoint, self.model_type)  # says what is wrong when no process could load it
+                raise PlatformError(
+                    "a RadGraph process was killed, perhaps for memory; free some, run again"
+                ) from error
 
 
 def _counted(answers: Iterator[list[Graph | None]], bar: Any) -> Iterator[Graph | None]:
