@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,17 @@ from model.checkpoint import WEIGHTS, read_manifest
 from model.errors import ConfigError
 
 FEWEST_FILMS = 8
+# What is measured, in this order, of all models in turn; a part is told the figures of those before it.
+PARTS: dict[str, Callable[[Subject, dict[str, dict[str, Any]]], dict[str, Any]]] = {
+    "validation": lambda subject, _: validation(subject),
+    "test": lambda subject, parts: test(subject, parts["validation"]["best"]),
+    "told_truth": lambda subject, _: told_truth(subject),
+    "slots": lambda subject, _: slots(subject),
+    "asked_again": lambda subject, _: asked_again(subject),
+    "frauds": lambda subject, _: frauds(subject),
+    "cost": lambda subject, _: cost(subject),
+}
+AGAIN = ("validation", "test")  # of further trainings
 
 
 def bench_grounding(
@@ -54,10 +64,17 @@ def bench_grounding(
         "date": f"{now_utc():%Y-%m-%d}",
         "models": {},
     }
-    for seed in range(seeds):
-        for world in tqdm(chosen, f"models, training seed {seed}", unit="model"):
-            found = measured(world, home, patients=patients, films=films, seed=seed)
-            figures["models"].setdefault(world.name, {})[str(seed)] = found
+    models = [
+        Measured(world, seed, trained(world, home, patients=patients, seed=seed), home / "figures", films)
+        for seed in range(seeds)
+        for world in tqdm(chosen, f"models, training seed {seed}", unit="model")
+    ]
+    for part in tqdm(PARTS, "parts", unit="part"):
+        for model in tqdm(models, part, unit="model", leave=False):
+            if model.seed == 0 or part in AGAIN:
+                model.measure(part)
+    for model in models:
+        figures["models"].setdefault(model.world.name, {})[str(model.seed)] = model.figures()
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     if page_file:
@@ -65,53 +82,42 @@ def bench_grounding(
     return table(figures)
 
 
-def measured(world: World, home: Path, *, patients: int, films: int, seed: int) -> dict[str, Any]:
-    """All parts of one model; of further trainings the rule alone."""
-    folder = trained(world, home, patients=patients, seed=seed)
-    subject = Subject(world, folder, films)
-    kept = Kept(home / "figures" / f"{folder.name}-{films}", sha256_file(folder / WEIGHTS))
-    parts = {"validation": kept.get("validation", partial(validation, subject))}
-    parts["test"] = kept.get("test", partial(test, subject, parts["validation"]["best"]))
-    if seed == 0:
-        rest: dict[str, Callable[[Subject], dict[str, Any]]] = {
-            "told_truth": told_truth,
-            "frauds": frauds,
-            "asked_again": asked_again,
-            "slots": slots,
-            "cost": cost,
-        }
-        for name, measure in tqdm(rest.items(), f"{world.name}: parts", leave=False):
-            parts[name] = kept.get(name, partial(measure, subject))
-    manifest = read_manifest(folder)
-    return {
-        "title": world.title,
-        "world": asdict(world),
-        "weights": kept.weights,
-        "validation_loss": manifest.metrics["validation_loss"],
-        "dataset": manifest.dataset_digest,
-        "trained_at": manifest.git_commit,
-        "measured_at": sorted(kept.commits),
-        **parts,
-    }
+class Measured:
+    """One training with its figures, which are kept in a file per part; those of other weights are made anew."""
 
+    def __init__(self, world: World, seed: int, checkpoint: Path, folder: Path, films: int) -> None:
+        self.world = world
+        self.seed = seed
+        self.folder = folder / f"{checkpoint.name}-{films}"
+        self.manifest = read_manifest(checkpoint)
+        self.weights = sha256_file(checkpoint / WEIGHTS)
+        self.subject = Subject(world, checkpoint, films)
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.commits: set[str] = set()  # at which the figures were measured
 
-@dataclass
-class Kept:
-    """Figures of one model, a file per part; those of other weights are made anew."""
-
-    folder: Path
-    weights: str  # digest
-    commits: set[str] = field(default_factory=set)  # at which the figures were measured
-
-    def get(self, part: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def measure(self, part: str) -> None:
+        """Measure what is not there yet."""
         file = self.folder / f"{part}.json"
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if found.get("weights") != self.weights:
-            found = {"weights": self.weights, "commit": git_commit(), "figures": make()}
+            figures = PARTS[part](self.subject, self.parts)
+            found = {"weights": self.weights, "commit": git_commit(), "figures": figures}
             self.folder.mkdir(parents=True, exist_ok=True)
             unfinished = file.with_suffix(".part")
             unfinished.write_text(json.dumps(found), encoding="utf-8")
             unfinished.replace(file)  # a file is whole or not there
         self.commits.add(found["commit"])
-        figures: dict[str, Any] = found["figures"]
-        return figures
+        self.parts[part] = found["figures"]
+
+    def figures(self) -> dict[str, Any]:
+        """Everything about this training."""
+        return {
+            "title": self.world.title,
+            "world": asdict(self.world),
+            "weights": self.weights,
+            "validation_loss": self.manifest.metrics["validation_loss"],
+            "dataset": self.manifest.dataset_digest,
+            "trained_at": self.manifest.git_commit,
+            "measured_at": sorted(self.commits),
+            **self.parts,
+        }

@@ -22,7 +22,7 @@ from model.s2d_align import S2DAlign
 
 def frauds(subject: Subject) -> dict[str, Any]:
     """The same maps from another patient's image, from random weights, and of the same sentence with the other side."""
-    told = subject.told_test[: subject.count // 2]
+    told = subject.told_test[: subject.count // 4]
     own = subject.claims(told, integrated_gradients)
     stranger = subject.claims(told, integrated_gradients, shift=1)
     random = subject.claims(told, integrated_gradients, model=randomised(subject.generator.model))

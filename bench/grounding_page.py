@@ -52,8 +52,8 @@ Every model learned from {patients} patients of its own world, and is judged on 
   pacemaker's can move too (`finding_spread` 1). What fills its place cannot move: effusion, pneumothorax, cardiomegaly,
   wide mediastinum, edema, pleural thickening.
 - **both move**: both.
-- **slots spread**: the same data, but in training the image's slots pay for reading the same patches, with a price of
-  10 or 1 nats per report (`experiment.slot_overlap`).
+- **slots spread**: the same data, but in training the image's slots pay for reading the same patches, up to
+  10 nats per report (`experiment.slot_overlap`).
 
 """
 
@@ -239,8 +239,7 @@ def made_with(figures: Figures, models: dict[str, Figures]) -> str:
     heads = ["model", "phantom seed", "splits", "preset", "data set", "weights", "trained at", "measured at"]
     return (
         f"## Made with\n{figures['date']}, `{figures['command']}`: {figures['films']} films in the test and for given"
-        f" sentences, half as many in the other parts; one film per patient. Seeds of the films: {seeds}; no model"
-        " learned from these. Population `independent`, epochs 5/3/3, training seed 0.\n\n"
-        + markdown(heads, rows)
-        + "\n"
+        " sentences, half as many in validation, for slots and for films that were changed, a quarter for frauds; one"
+        f" film per patient. Seeds of the films: {seeds}; no model learned from these. Population `independent`, epochs"
+        f" 5/3/3, training seed 0.\n\n{markdown(heads, rows)}\n"
     )
