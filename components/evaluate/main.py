@@ -139,7 +139,14 @@ def _with_the_same_eyes(generator: Generator, data: Data, drafts: Sequence[Draft
 
 def _predictions(data: Data, texts: dict[str, list[str]]) -> bytes:
     lines = [
-        {"id": study.study_id, "patient": study.patient_id, "arm": arm, "text": text, "reference": study.findings}
+        {
+            "id": study.study_id,
+            "patient": study.patient_id,
+            "arm": arm,
+            "text": text,
+            "reference": study.findings,
+            "synthetic": study.synthetic,
+        }
         for arm, written in texts.items()
         for study, text in zip(data.test, written, strict=True)
     ]

@@ -13,7 +13,10 @@ def score(evaluation: dict[str, Any], arm: str) -> dict[str, float]:
     try:
         return {key: float(_row(evaluation, arm)[metric(evaluation)][key]) for key in ("value", "low", "high")}
     except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise ManifestError(f"evaluation.json has no number with an interval for {arm!r}; run evaluate") from error
+        raise ManifestError(
+            f"evaluation.json has no number with an interval for {arm!r}; run evaluate, or correct the gate's"
+            " controls if there is no such row"
+        ) from error
 
 
 def numbers(evaluation: dict[str, Any]) -> dict[str, dict[str, float]]:

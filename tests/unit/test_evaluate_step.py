@@ -196,7 +196,8 @@ def test_the_protocol_names_what_a_number_needs(seeing: dict, dataset_uri: str) 
 def test_predictions_carry_every_arm_and_study(store: ObjectStore, seeing: dict) -> None:
     lines = [json.loads(line) for line in store.get_bytes("s3://s2d/evaluate/seeing/predictions.jsonl").splitlines()]
     assert len(lines) == 60 * 9
-    assert set(lines[0]) == {"id", "patient", "arm", "text", "reference"}
+    assert set(lines[0]) == {"id", "patient", "arm", "text", "reference", "synthetic"}
+    assert all(line["synthetic"] for line in lines)
     own = [line for line in lines if line["arm"] == "full"]
     truth, guess = ([label(line[key]) for line in own] for key in ("reference", "text"))
     assert micro_f1(truth, guess) == pytest.approx(seeing["rows"][0]["rule_micro_f1_14_u1"]["value"], abs=1e-4)

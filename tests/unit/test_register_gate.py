@@ -214,3 +214,8 @@ def test_the_card_names_the_agreement_that_binds_the_weights():
     bound = model_card(about_version(decision, synthetic=False, use_agreement="Agreement A"), table())
     assert "under: Agreement A" in bound
     assert "agreement" not in model_card(about_version(decision), table())
+
+
+def test_a_misspelt_control_is_said_to_be_one():
+    with pytest.raises(ManifestError, match=r"'blnk'.*correct the gate's controls"):
+        judge(table(), controls=("blnk",))
