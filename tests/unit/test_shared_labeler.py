@@ -161,6 +161,23 @@ def test_sided_mentions_are_the_mentions_with_sides() -> None:
     assert [(m.start, m.end) for m in sided_mentions(text)] == [(m.start, m.end) for m in mentions(text)]
 
 
+@pytest.mark.parametrize(
+    "text, sides",
+    [
+        ("Right upper and left lower lobe opacities.", [["left", "right"]]),
+        ("Right or left effusion.", [["left", "right"]]),
+        ("The left lung is clear and a right effusion persists.", [["right"]]),
+        ("Left effusion and right base atelectasis.", [["left"], ["right"]]),
+        ("Clear on the left, right effusion.", [["right"]]),
+        ("RLL opacity, LUL nodule.", [["right"], ["left"]]),
+        ("The tube was left in place.", [[]]),
+        ("Left catheter, its tip in the right atrium.", [["left"]]),
+    ],
+)
+def test_a_mention_has_the_sides_of_its_own_words(text: str, sides: list[list[str]]) -> None:
+    assert [sorted(mention.sides) for mention in sided_mentions(text)] == sides
+
+
 def test_a_positive_child_makes_its_parent_positive_only_when_asked() -> None:
     text = "Cardiomegaly. Possible nodule. Mild edema, no consolidation."
     plain, full = label(text), label(text, hierarchy="propagate")
