@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from bench.interventions import mirrored
+
 Images = np.ndarray
 EACH = 20  # pictures of a kind that is drawn, not made from films
 
@@ -31,12 +33,13 @@ def drawn(size: int, seed: int) -> dict[str, Images]:
 
 def turned(films: Images) -> dict[str, Images]:
     """The same films in a position or polarity that no reader should hand on."""
+    over = np.rot90(films, 2, (1, 2))
     return {
         "inverted": 255 - films,
         "rotated by 90 degrees": np.rot90(films, 1, (1, 2)),
-        "rotated by 180 degrees": np.rot90(films, 2, (1, 2)),
-        "upside down": films[:, ::-1],
-        "mirrored": films[:, :, ::-1],
+        "rotated by 180 degrees": over,
+        "upside down": np.stack([mirrored(film) for film in over]),
+        "mirrored": np.stack([mirrored(film) for film in films]),
     }
 
 

@@ -105,8 +105,8 @@ class ReportGenerator:
     def load(cls, directory: Path) -> "ReportGenerator":
         """Load a folder with `manifest.json` and `trainable.safetensors`. Raises ManifestError if it is incomplete, or
         holds another file than the manifest of a model version names."""
-        check_files(directory)
         model, trained = checkpoint.load(directory)
+        check_files(directory)
         manifest = checkpoint.read_json(directory / checkpoint.MANIFEST)
         path = directory / IN_DISTRIBUTION
         statistics = {k: v.numpy() for k, v in load_file(path).items()} if path.is_file() else None

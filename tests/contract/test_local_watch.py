@@ -57,18 +57,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home, folder = tmp_path_factory.mktemp("watched"), tmp_path_factory.mktemp("version")
     make_version(folder)
     try:
-        platform.up_store(home)
+        assert s2d_up(home).count(" ready ") == 4
         store, models = object_store.client(home), f"s3://{object_store.bucket_name()}/models/{platform.MODEL_NAME}"
         store.put_tree(f"{models}/{VERSION}", folder)
         store.put_bytes(f"{models}/current.json", json.dumps({"model_uri": f"{models}/{VERSION}"}).encode())
-        environment = {**os.environ, "S2D_HOME": str(home)}
-        up = subprocess.run([S2D, "up"], env=environment, capture_output=True, text=True, timeout=300, check=False)
-        assert up.returncode == 0, up.stderr
-        assert up.stdout.count(" ready ") == 4, up.stdout
+        assert f"model {platform.MODEL_NAME} {VERSION}" in s2d_up(home)
         yield home
     finally:
         platform.down(home)
     assert not list(Path("/dev/shm").glob(f"{triton_server._shared_memory_prefix(home)}*"))
+
+
+def s2d_up(home: Path) -> str:
+    """What a person does; the processes are then nobody's children."""
+    environment = {**os.environ, "S2D_HOME": str(home)}
+    done = subprocess.run([S2D, "up"], env=environment, capture_output=True, text=True, timeout=BACK_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def film() -> bytes:
@@ -110,11 +115,7 @@ def leader_of(home: Path, name: str) -> int:
 
 
 VICTIMS: dict[str, Callable[[Path], list[int]]] = {
-    "object store and gateway": lambda home: [
-        leader_of(home, object_store.NAME),
-        leader_of(home, gateway_process.NAME),
-    ],
-    "Triton": lambda home: [leader_of(home, triton_server.NAME)],
+    "object store, Triton and gateway": lambda home: [leader_of(home, module.NAME) for module in platform.MODULES],
     "generator in Triton": lambda home: [stub_of(home, "report_generator", of=1)],
     "one of two readers, and the front, in Triton": lambda home: [
         stub_of(home, "radiograph_reader", of=2),
@@ -131,7 +132,7 @@ def test_what_is_killed_comes_back_and_the_deployed_version_answers(home: Path, 
     pids = VICTIMS[victims](home)
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    killed, expected = time.monotonic(), 2 if "and gateway" in victims else 1
+    killed, expected = time.monotonic(), 3 if "and gateway" in victims else 1
     while (news := log.read_text()[said:]).count("event=healed") < expected:
         assert time.monotonic() - killed < BACK_S, news
         time.sleep(0.2)
@@ -141,8 +142,18 @@ def test_what_is_killed_comes_back_and_the_deployed_version_answers(home: Path, 
     assert news.count("event=healing") == expected, news  # nothing else was started again
 
 
-def test_down_is_not_undone_and_up_watches_again(home: Path) -> None:
-    assert platform.down(home) == ["watcher", "gateway", "triton", "object-store"]
+def test_down_in_the_middle_of_a_start_leaves_nothing_running(home: Path) -> None:
+    log = processes.log_path(home, watcher.NAME)
+    said = len(log.read_text())
+    os.kill(leader_of(home, triton_server.NAME), signal.SIGKILL)
+    deadline = time.monotonic() + BACK_S
+    while "event=healing process=triton" not in log.read_text()[said:]:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)  # until the new Triton is on its way
+    assert platform.down(home)[0] == watcher.NAME
     assert platform.down(home) == []
     time.sleep(3)  # a watcher that lived would have started something by now
     assert [p.name for p in platform.status(home) if p.pid] == []
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    assert [line for pid in pids if str(home) in (line := triton_server._command_line(pid))] == []

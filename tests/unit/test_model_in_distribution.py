@@ -54,6 +54,7 @@ def test_every_picture_has_the_size_of_a_film_and_is_itself() -> None:
     again = {**drawn(64, 1), **turned(films), **recast(films, 1)}
     assert all(np.array_equal(images, again[name]) for name, images in kinds.items())
     assert np.array_equal(turned(films)["rotated by 180 degrees"], films[:, ::-1, ::-1])
+    assert np.array_equal(turned(films)["upside down"][0, 0], films[0, -1])
     assert np.array_equal(turned(films)["mirrored"][0, 0], films[0, 0, ::-1])
 
 
