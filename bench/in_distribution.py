@@ -193,8 +193,8 @@ four validation patients both are rough: .9 % of unseen films were beyond the fa
 draws 12 %.
 
 ## Figures
-Fitted on {train} training and {validation} validation films. limit {limit:.1f}, far_limit {far:.1f}. Films and pictures are
-of other seeds than those on which the rule was chosen.
+Fitted on {train} training and {validation} validation films. limit {limit:.1f}, far_limit {far:.1f}. Films and pictures
+are of other seeds than those on which the rule was chosen.
 
 {table}
 
