@@ -127,6 +127,7 @@ def test_empty_references_are_left_out_on_both_sides_and_named(tmp_path: Path) -
         "Non si osserva pneumotorace. Versamento pleurico a destra. Ombra cardiaca nei limiti.",
         "Não há derrame pleural. Área cardíaca normal. Opacidade no lobo inferior direito.",
         "Geen pneumothorax. Het hart is niet vergroot. Kleine hoeveelheid pleuravocht links.",
+        "Pneumothorax rechts. Pleuraerguss links, Kardiomegalie, Stauung, Infiltrat.",
         "心影大小正常",
     ],
 )
@@ -142,6 +143,10 @@ def test_other_languages_are_told_from_english(text: str) -> None:
         "Dual-lead pacemaker, sternotomy wires, and CABG clips unchanged.",
         "ET tube terminates 4 cm above the carina; NG tube tip is below the diaphragm.",
         "XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX XXXX opacity. XXXX XXXX.",
+        "XXXX XXXX normal. No pneumothorax. No infiltrate, no effusion.",
+        "Bilateral pneumothoraces, subcutaneous emphysema, pneumomediastinum, pneumopericardium.",
+        "No pneumothorax, no consolidation, no effusion, no edema, no nodule",
+        "Dextrocardia. Situs inversus. Kartagener syndrome. Bronchiectasis.",
         "pneumothorax pneumothorax opacity opacity effusion lungs lungs lungs",  # a decoder that loops is scored
         "",
     ],
