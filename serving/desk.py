@@ -1,7 +1,8 @@
 """The desk at which one model version writes: requests come in, are written side by side, and are answered once.
 
 Nothing waits for what it does not need. `look` turns pixels into context slots, `write` steps the decode loop and does
-nothing else, `finish` makes the evidence maps and answers, `watch` gives up what is late or nobody waits for.
+nothing else, `finish` makes the evidence maps and answers, `watch` gives up what is late or nobody waits for. Maps cost
+several times what the words cost, so whoever wants none is answered by a thread that makes none.
 """
 
 import json
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -53,11 +55,14 @@ class Desk:
         self._ends: Counter[str] = Counter()
         self._taken: SimpleQueue[Job | None] = SimpleQueue()
         self._seen: SimpleQueue[tuple[Job, Reading] | None] = SimpleQueue()
-        self._written: SimpleQueue[tuple[Job, Reading, Writing] | None] = SimpleQueue()
+        self._written: dict[bool, SimpleQueue[tuple[Job, Reading, Writing] | None]] = {
+            with_maps: SimpleQueue() for with_maps in (False, True)
+        }
         self._stop = threading.Event()
         self._warm_up()
-        work = (self._look, self._write, self._finish, self._watch)
-        self._threads = [threading.Thread(target=part, name=part.__name__, daemon=True) for part in work]
+        finish = [partial(self._finish, inbox) for inbox in self._written.values()]
+        work = (self._look, self._write, *finish, self._watch)
+        self._threads = [threading.Thread(target=part, daemon=True) for part in work]
         for thread in self._threads:
             thread.start()
 
@@ -93,8 +98,8 @@ class Desk:
     def close(self) -> None:
         """Stop. Jobs that are still open are told so."""
         self._stop.set()
-        for inbox in (self._taken, self._seen, self._written):
-            inbox.put(None)  # type: ignore[arg-type]
+        for inbox in (self._taken, self._seen, *self._written.values()):
+            inbox.put(None)
         for thread in self._threads:
             thread.join(STOP_S)
         with self._lock:
@@ -135,7 +140,8 @@ class Desk:
                     self.loop.cancel(writing)
                     del active[writing]
                 for writing in self.loop.step() if active else []:
-                    self._written.put((*active.pop(writing), writing))
+                    job, reading = active.pop(writing)
+                    self._written[job.options.evidence].put((job, reading, writing))
             except Exception as error:  # nobody can say which row it was; the others must not wait for ever
                 for writing, (job, _) in active.items():
                     self.loop.cancel(writing)
@@ -156,8 +162,8 @@ class Desk:
         except Empty:
             return
 
-    def _finish(self) -> None:
-        while (found := self._written.get()) is not None:
+    def _finish(self, inbox: "SimpleQueue[tuple[Job, Reading, Writing] | None]") -> None:
+        while (found := inbox.get()) is not None:
             job, reading, writing = found
             if job.over:
                 continue

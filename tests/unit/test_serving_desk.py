@@ -209,6 +209,22 @@ def test_whoever_hangs_up_or_runs_out_of_time_stops_costing(slow):
     assert not gone.asked_too_late
 
 
+def test_who_wants_no_maps_does_not_wait_for_those_of_others(slow, monkeypatch):
+    finish, maps_are_made = slow.writer.finish, threading.Event()
+
+    def slow_maps(pixels, reading, writing, options, **rest):
+        assert not options.evidence or maps_are_made.wait(20)
+        return finish(pixels, reading, writing, options, **rest)
+
+    monkeypatch.setattr(slow.writer, "finish", slow_maps)
+    slow.loop.go.set()
+    with_maps, without = Caller(slow), Caller(slow, evidence=False)
+    assert without.report().status == "draft"
+    assert with_maps.answers.empty()
+    maps_are_made.set()
+    assert with_maps.report().status == "draft"
+
+
 def test_a_step_that_fails_is_answered_and_the_next_request_is_written(slow):
     first = Caller(slow)
     until(lambda: slow.loop.busy == 1)
