@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from model.s2d_align import S2DAlign
 SEEDS = {"validation": 41, "test": 42, "priors": 43, "told": 44, "interventions": 45}  # no model was trained on these
 PRIOR_FILMS = 800
 BATCH = 8
+REACH = 4
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Subject:
 
     world: World
     folder: Path
-    count: int  # films of the test; other parts have half as many
+    count: int  # films of the test that are told something true of; other parts have fewer films
     _patches: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -54,7 +56,12 @@ class Subject:
 
     @cached_property
     def told_test(self) -> list[Told]:
-        return self.told(self.films("test", self.count))
+        """As many films as asked for of which the model writes something true, or what REACH times as many give."""
+        shown = films(REACH * self.count, SEEDS["test"], self.generator.image_size, self.world)
+        found: list[Told] = []
+        while len(found) < self.count and (batch := list(islice(shown, BATCH))):
+            found += self.told(batch)
+        return found[: self.count]
 
     def told(self, shown: Sequence[Film]) -> list[Told]:
         """What the model writes, where any of it is true."""
