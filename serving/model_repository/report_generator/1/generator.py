@@ -34,10 +34,10 @@ class TritonPythonModel:
                 answer(*refusal(error))
 
     def _take(self, request: Any, answer: Any) -> None:
-        from serving.desk import Job
-
         if self.desk is None:
             raise Refused("no_model", "no model version is deployed; put one into service with s2d deploy")
+        from serving.desk import Job  # imports torch
+
         options = parse_inner_options(request.parameters())
         pixels = pb_utils.get_input_tensor_by_name(request, "PIXELS").as_numpy()
         if pixels.size == 0:  # no radiograph: to call one off, or the question which model this is
