@@ -82,6 +82,17 @@ def is_healthy(home: Path) -> bool:
     return True
 
 
+def answers(home: Path) -> bool:
+    """Does it give back what `is_healthy` put there? For whoever asks every two seconds: a PUT would grow its files."""
+    bucket = bucket_name()
+    try:
+        store = client(home)
+        store.check(bucket)
+        return store.get_bytes(f"s3://{bucket}/.health") == b"ok"
+    except StoreError:
+        return False
+
+
 def credentials(home: Path) -> tuple[str, str]:
     """Access key and secret key of this home, made at the first call."""
     path = home / "object_store" / "s3.json"

@@ -49,8 +49,8 @@ def start(home: Path) -> processes.Child:
 
 
 def stop(child: processes.Child, home: Path) -> None:
-    """Stop Triton with its stubs, and remove the shared memory that a killed one leaves. One that lost a stub would wait
-    for it in vain: it gets no time."""
+    """Stop Triton with its stubs, and remove the shared memory that a killed one leaves. One that lost a stub would
+    wait for it in vain: it gets no time."""
     processes.stop(child, home=home, grace_s=0.0 if died_within(home, child) else STOP_GRACE_S)
     remove_shared_memory(home)
 

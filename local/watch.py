@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from local import platform, processes, triton_server, watcher
+from local import object_store, platform, processes, triton_server, watcher
 from model.errors import S2DError
 
 log = logging.getLogger("watcher")
@@ -77,7 +77,8 @@ def look(home: Path, module: ModuleType) -> State:
     child = processes.running(home, module.NAME)
     if child is None or (module is triton_server and triton_server.died_within(home, child)):
         return "dead"
-    return "well" if module.is_healthy(home) else "silent"
+    answers = object_store.answers if module is object_store else module.is_healthy
+    return "well" if answers(home) else "silent"
 
 
 def main() -> None:
