@@ -54,6 +54,24 @@ def bench_train_command(preset: str, **options: Any) -> None:
     click.echo(bench_train(preset, **options))
 
 
+@bench.command("decode")
+@click.option(
+    "--preset", default="cpu-tiny", show_default=True, type=click.Choice(["cpu-tiny", "h200-7b"]), help="Shapes."
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A trained checkpoint or model version of preset tiny. Without one, drafts are not measured: how many of them"
+    " a model confirms means something with trained weights alone.",
+)
+@measured
+def bench_decode_command(preset: str, checkpoint: Path | None, **options: Any) -> None:
+    """Reports written by our loop, with drafts and without, beside transformers' generate; some minutes."""
+    from bench.decode import bench_decode
+
+    click.echo(bench_decode(preset, checkpoint, **options))
+
+
 @bench.command("evaluate")
 @measured
 def bench_evaluate_command(**options: Any) -> None:
@@ -105,7 +123,7 @@ def bench_soak_command(**options: Any) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
 @click.option("--page", "page_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the page here.")
 @click.option("--patients", default=600, show_default=True, help="Patients that every model learns from.")
-@click.option("--films", default=100, show_default=True, help="Films of the test, one per patient; other parts: half.")
+@click.option("--films", default=100, show_default=True, help="Films of the test; other parts: fewer.")
 @click.option("--seeds", default=1, show_default=True, help="Trainings of every model; all but the first: test alone.")
 @click.option("--model", "only", multiple=True, help="This model alone; may be repeated. Default: all.")
 def bench_grounding_command(**options: Any) -> None:
