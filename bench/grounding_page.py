@@ -1,15 +1,18 @@
 """docs/results/grounding.md, made anew from the figures: tables, and every sentence that depends on them."""
 
+import textwrap
 from collections.abc import Iterable
 
 from bench.grounding_parts import SHIPPED
 from bench.grounding_subject import REACH
 from bench.grounding_tables import (
     BASELINES,
+    PARTS,
     STRICT,
     Figures,
     all_maps_table,
     asked_table,
+    beaten_table,
     compare,
     difference_table,
     finding_table,
@@ -167,30 +170,45 @@ def table(figures: Figures) -> str:
 
 def answer(models: dict[str, Figures]) -> str:
     """The verdict in sentences."""
-    lines = ["**Answer.**"]
-    lines += [f"- {model['title']}: {verdict(model)}" for model in models.values()]
-    lines += ["", _side_words(models), ""]
-    return "\n".join(lines)
+    lines = [f"{model['title']} {_verdict(ruled(model))}" for model in models.values()]
+    return "\n".join(
+        [
+            wrapped(f"**Answer.** By the rule: {'; '.join(lines)}.") + "\n",
+            "Against priors, in pointing / AUC, with what the model wrote itself and with true sentences given:\n",
+            beaten_table(models),
+            "",
+            _strictest(models),
+            _side_words(models),
+            "",
+        ]
+    )
 
 
-def verdict(model: Figures) -> str:
-    """One model: the rule, the stricter priors, and true sentences given."""
-    found = ruled(model)
+def _verdict(found: Figures) -> str:
     lost = f" (not better in {', '.join(found['lost'])})" if found["lost"] else ""
-    told = model["told_truth"]["consolidation"]
-    return (
-        f"**{found['status']}**{lost}. {_against(found)} Given true sentences about consolidations: {_against(told)}"
-    ).rstrip()
+    return f"**{found['status']}**{lost}"
 
 
-def _against(found: Figures) -> str:
-    """Against each stricter prior, in words."""
-    said = []
-    for name in STRICT:
-        if name in found["differences"]:
-            words = [compare(found["differences"][name][metric]) for metric in DECIDING]
-            said.append(f"against the {BASELINES[name]}, pointing {words[0]}, AUC {words[1]}")
-    return "; ".join(said).capitalize() + "." if said else "Too few claims."
+def _strictest(models: dict[str, Figures]) -> str:
+    """Who beats the priors that no model is given."""
+    lines = []
+    for name in STRICT[1:]:
+        both, pointing = [], []
+        for where, part in PARTS.items():
+            for model in models.values():
+                said = [compare(d) for m in DECIDING if (d := part(model)["differences"].get(name, {}).get(m))]
+                if said == ["better", "better"]:
+                    both.append(f"{model['title']} ({where})")
+                elif said[:1] == ["better"]:
+                    pointing.append(f"{model['title']} ({where})")
+        all_of_it, half_of_it = (", ".join(names) or "none" for names in (both, pointing))
+        lines.append(
+            wrapped(
+                f"- The {BASELINES[name]} is beaten in pointing and AUC by: {all_of_it};"
+                f" in pointing alone by: {half_of_it}."
+            )
+        )
+    return "\n".join(lines)
 
 
 def _side_words(models: dict[str, Figures]) -> str:
@@ -199,7 +217,7 @@ def _side_words(models: dict[str, Figures]) -> str:
         for model in models.values()
         if (rate := model["asked_again"]["model"]["swap_rate"])
     ]
-    return f"Side words follow a finding that is moved to the other side (share, of findings): {'; '.join(rates)}."
+    return wrapped(f"- Side words follow a finding to the other side (share, of so many findings): {'; '.join(rates)}.")
 
 
 def others_tried(models: dict[str, Figures]) -> str:
@@ -210,7 +228,7 @@ def others_tried(models: dict[str, Figures]) -> str:
             if name != SHIPPED:
                 values = ", ".join(f"{m} {shown(found['maps']['model'][m])}" for m in DECIDING) if found["maps"] else ""
                 lines.append(f"{model['title']}: {name} did best in validation; here {values}: {found['status']}.")
-    return "\n".join(f"- {line}" for line in lines) + "\n" if lines else ""
+    return "\n".join(wrapped(f"- {line}") for line in lines) + "\n" if lines else ""
 
 
 def spread(models: dict[str, Figures]) -> dict[str, Figures]:
@@ -249,6 +267,11 @@ def made_with(figures: Figures, models: dict[str, Figures]) -> str:
     heads = ["model", "phantom seed", "splits", "preset", "data set", "weights", "trained at", "measured at"]
     about = {**figures, "seeds": seeds, "reach": REACH}
     return MADE.format(**about) + markdown(heads, rows) + "\n"
+
+
+def wrapped(text: str) -> str:
+    """As long as the lines of other pages; what follows the first line of a list's item is indented."""
+    return textwrap.fill(text, 120, subsequent_indent="  " if text.startswith("- ") else "", break_long_words=False)
 
 
 def short(commit: str) -> str:

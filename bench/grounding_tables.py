@@ -46,6 +46,14 @@ def ruled(model: Figures) -> Figures:
     return found
 
 
+PARTS: dict[str, Callable[[Figures], Figures]] = {
+    "own sentences": ruled,
+    "of findings that move": lambda model: ruled(model)["that_move"],
+    "given, consolidations": lambda model: model["told_truth"]["consolidation"],
+    "given, all": lambda model: model["told_truth"]["all"],
+}
+
+
 def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{digits}f}"
 
@@ -118,6 +126,17 @@ def difference_table(models: dict[str, Figures], part: Callable[[Figures], Figur
 def _difference(found: Figures, name: str, metric: str) -> str:
     difference = found["differences"].get(name, {}).get(metric)
     return f"{shown(difference, 3 if metric == 'auc' else 2)}, {compare(difference)}" if difference else ""
+
+
+def beaten_table(models: dict[str, Figures]) -> str:
+    """In words: pointing / AUC against the priors, part by part."""
+
+    def cell(model: Figures, where: str, name: str) -> str:
+        differences = PARTS[where](model)["differences"].get(name)
+        return " / ".join(compare(differences[metric]) for metric in DECIDING) if differences else ""
+
+    rows = {f"{where}: {BASELINES[name]}": partial(cell, where=where, name=name) for where in PARTS for name in STRICT}
+    return by_model("", models, rows)
 
 
 def all_maps_table(models: dict[str, Figures]) -> str:
@@ -213,12 +232,16 @@ def asked_table(models: dict[str, Figures]) -> str:
 
 
 def slot_table(models: dict[str, Figures]) -> str:
+    def tried(model: Figures) -> str:
+        return shown(estimate_of(model["validation"], "attention", "pointing"))
+
     rows: dict[str, Cell] = {
         "mean cosine of the slots' attention": lambda model: number(model["slots"]["overlap"]),
-        "patches that a slot reads (perplexity)": lambda model: "{perplexity:.0f} of {patches}".format(
-            **model["slots"]
-        ),
-        "validation loss of the report": lambda model: f"{model['validation_loss']:.3f}",
+        "patches that a slot reads": lambda model: "{perplexity:.0f} of {patches}".format(**model["slots"]),
+        "validation loss of the report": lambda model: number(model["validation_loss"], 3),
+        "attention in validation, pointing": tried,
+        f"{SHIPPED} in the test, pointing": lambda model: shown(estimate_of(ruled(model), "model", "pointing")),
+        f"{SHIPPED} in the test, AUC": lambda model: shown(estimate_of(ruled(model), "model", "auc")),
     }
     return by_model("", models, rows)
 

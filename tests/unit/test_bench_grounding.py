@@ -247,8 +247,8 @@ def figures(value: float, lost: list[str]) -> dict[str, Any]:
 def test_the_page_says_what_the_figures_say() -> None:
     good = page(json.loads(json.dumps(figures(0.9, []))))
     bad = page(json.loads(json.dumps(figures(0.1, ["auc against other_patient"]))))
-    assert "SYNTHETIC" in good and "- usual: **validated**" in good and "pointing better" in good
-    assert "**not validated** (not better in auc against other_patient)" in bad and "pointing worse" in bad
+    assert "SYNTHETIC" in good and "usual **validated**." in good and "better / better" in good
+    assert "**not validated** (not better in auc against other_patient)" in bad and "worse / worse" in bad
     assert "| usual | 0 | 9 |" in table(figures(0.9, []))
 
 
