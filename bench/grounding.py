@@ -50,6 +50,9 @@ def bench_grounding(
         raise ConfigError(f"{films} films and {seeds} trainings say nothing; use at least {FEWEST_FILMS} films and 1")
     if only and page_file:
         raise ConfigError("a page is about all models; leave out --model, or --page")
+    for file in (json_file, page_file):
+        if file and not file.parent.is_dir():  # said now and not when all is measured
+            raise ConfigError(f"there is no folder {file.parent} to write {file.name} to; make it first")
     torch.set_num_threads(1)  # sums depend on it, and so does every weight
     if unknown := sorted(set(only) - {world.name for world in WORLDS}):
         raise ConfigError(f"there is no model {unknown[0]!r}; use {', '.join(world.name for world in WORLDS)}")

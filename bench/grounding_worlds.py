@@ -12,7 +12,7 @@ from components.preprocess.main import run as preprocess
 from components.preprocess.phantom.make import make_phantom
 from components.shared.storage import ObjectStore
 from components.train_stage.main import train
-from local import platform
+from local import object_store, platform, processes
 from model.checkpoint import MANIFEST
 
 BUCKET = "s3://s2d"
@@ -87,10 +87,14 @@ def trained(world: World, home: Path, *, patients: int, seed: int) -> Path:
 
 @contextmanager
 def store_at(home: Path) -> Iterator[ObjectStore]:
-    """The object store below `home`, for as long as a training needs it."""
+    """The object store below `home`, for as long as a training needs it; one that runs already goes on."""
+    home.mkdir(parents=True, exist_ok=True)
+    with processes.exclusive(home):
+        runs_already = processes.find(home, object_store.NAME) is not None
     platform.up_store(home)
     os.environ.update(platform.platform_environment(home))
     try:
         yield ObjectStore.from_env()
     finally:
-        platform.down(home)
+        if not runs_already:
+            platform.down(home)

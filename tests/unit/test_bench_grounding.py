@@ -184,6 +184,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
         {"seeds": 0},
         {"only": ["nobody"]},
         {"only": ["usual"], "page_file": tmp_path / "p"},
+        {"json_file": tmp_path / "no" / "folder"},
     ):
         with pytest.raises(ConfigError):
             bench_grounding(tmp_path, **settings)  # type: ignore[arg-type]
