@@ -8,7 +8,7 @@ several times what the words cost, so whoever wants none is answered by a thread
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from serving.writer import ReportWriter
 
 WATCH_S = 0.2  # to ask Triton about a request costs a fraction of a millisecond
 STOP_S = 2.0
+REMEMBERED = 256
 
 
 @dataclass(eq=False)
@@ -53,6 +54,7 @@ class Desk:
         self._lock = threading.Lock()
         self._open: set[Job] = set()
         self._ends: Counter[str] = Counter()
+        self._called_off: deque[str] = deque(maxlen=REMEMBERED)  # a cancel may overtake its request
         self._taken: SimpleQueue[Job | None] = SimpleQueue()
         self._seen: SimpleQueue[tuple[Job, Reading] | None] = SimpleQueue()
         self._written: dict[bool, SimpleQueue[tuple[Job, Reading, Writing] | None]] = {
@@ -76,6 +78,9 @@ class Desk:
         """Accept a job. Raises Refused when the queue is full or the options ask for too much."""
         self.writer.wish(job.options)
         with self._lock:
+            if job.options.ticket in self._called_off:
+                self._ends["cancelled"] += 1
+                raise Refused("cancelled", "the request was cancelled")
             if len(self._open) >= self.max_queue:
                 self._ends["busy"] += 1
                 raise Refused("busy", f"{self.max_queue} reports are being written or waiting; try again later")
@@ -83,9 +88,12 @@ class Desk:
         self._taken.put(job)
 
     def call_off(self, ticket: str) -> None:
-        """Give up the job with this ticket; one that is over is left as it is."""
+        """Give up the job with this ticket; one that is over is left as it is, one still to come is not taken."""
+        if not ticket:
+            return
         with self._lock:
-            found = [job for job in self._open if ticket and job.options.ticket == ticket]
+            found = [job for job in self._open if job.options.ticket == ticket]
+            self._called_off.append(ticket)
         for job in found:
             self._settle(job, Refused("cancelled", "the request was cancelled"))
 

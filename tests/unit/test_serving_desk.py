@@ -196,6 +196,15 @@ def test_a_full_desk_refuses_and_takes_again_when_one_has_gone(slow):
     assert load == {"open": 0, "writing": 0, "ended": {"busy": 1, "cancelled": 1, "written": 3}}
 
 
+def test_a_cancel_that_overtakes_its_request_holds(slow):
+    slow.call_off("early")
+    with pytest.raises(Refused, match="cancelled"):
+        Caller(slow, ticket="early")
+    slow.call_off("")  # the question which model this is
+    Caller(slow)
+    assert json.loads(slow.describe())["load"]["open"] == 1
+
+
 def test_whoever_hangs_up_or_runs_out_of_time_stops_costing(slow):
     gone, late = Caller(slow), Caller(slow, late_s=0.3)
     gone.gone = True
