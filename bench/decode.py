@@ -63,7 +63,8 @@ class Case:
     @torch.no_grad()
     def generate(self, batch: int) -> list[list[int]]:
         """The library's own loop, as its manual shows it."""
-        lm, tokenizer, ids = self.decoder.lm, self.decoder.tokenizer, []
+        lm, tokenizer = self.decoder.lm, self.decoder.tokenizer
+        ids: list[list[int]] = []
         end = None if self.is_fixed else tokenizer.eos_token_id
         lm.generation_config.eos_token_id = end  # type: ignore[union-attr]
         for slots in self.slots.split(batch):
