@@ -50,13 +50,16 @@ class Llama:
         self.heads, self.key_heads = config.num_attention_heads, config.num_key_value_heads
         self.rotary = lm.model.rotary_emb
         self.embeddings: Tensor = lm.get_input_embeddings().weight  # type: ignore[assignment]
-        self.head, self.norm = lm.lm_head.weight.detach(), lm.model.norm.weight.detach()
+        self.head = lm.lm_head.weight.detach()
         self.turned_head = self.head.t()
-        self.blocks = [_block(layer) for layer in lm.model.layers]
+        self.eps, root = config.rms_norm_eps, config.hidden_size**0.5
+        self.is_single = self.head.dtype == torch.float32
+        scale = root if self.is_single else 1.0
+        self.norm = lm.model.norm.weight.detach() * scale
+        self.blocks = [_block(layer, scale) for layer in lm.model.layers]
         self.size = self.blocks[0].out.shape[0] // self.heads  # of one head
-        self.eps, self.root = config.rms_norm_eps, config.hidden_size**0.5
         # What the norm adds to the mean square, as a length: hypot(|x|, floor) is its root times sqrt(H).
-        self.floor = torch.tensor(self.eps**0.5 * self.root, device=self.head.device)
+        self.floor = torch.tensor(self.eps**0.5 * root, device=self.head.device)
         self.rows, self.length = rows, 0
         self.keys = self.values = torch.empty(0)
         self.places: list[tuple[Tensor, Tensor]] = []  # the same by layer, row after row
@@ -151,20 +154,20 @@ class Llama:
 
     def _normalise(self, x: Tensor, weight: Tensor) -> Tensor:
         """RMS norm of (N, H) rows."""
-        if x.dtype != torch.float32:
+        if not self.is_single:
             return F.rms_norm(x, weight.shape, weight, self.eps)
-        # Half the kernels of F.rms_norm on a CPU.
+        # Half the kernels of F.rms_norm on a CPU; sqrt(H) is in the weight.
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return (x * weight).mul_(self.root).div_(length.hypot_(self.floor))
+        return (x * weight).div_(length.hypot_(self.floor))
 
 
-def _block(layer: nn.Module) -> _Block:
+def _block(layer: nn.Module, scale: float) -> _Block:
     attention, mlp = layer.self_attn, layer.mlp
     return _Block(
-        read=layer.input_layernorm.weight.detach(),  # type: ignore[union-attr,operator]
+        read=layer.input_layernorm.weight.detach() * scale,  # type: ignore[union-attr,operator]
         qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj).t(),  # type: ignore[union-attr,arg-type]
         out=attention.o_proj.weight.detach().t(),  # type: ignore[union-attr,operator]
-        read_again=layer.post_attention_layernorm.weight.detach(),  # type: ignore[union-attr,operator]
+        read_again=layer.post_attention_layernorm.weight.detach() * scale,  # type: ignore[union-attr,operator]
         gate_up=_joined(mlp.gate_proj, mlp.up_proj).t(),  # type: ignore[union-attr,arg-type]
         down=mlp.down_proj.weight.detach().t(),  # type: ignore[union-attr,operator]
     )
