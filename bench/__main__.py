@@ -135,7 +135,7 @@ def bench_grounding_command(**options: Any) -> None:
       moving          bodies lie anywhere on the film
       placed          findings lie anywhere in the side and zone that the report names
       both            both
-      moving_slots, placed_slots
+      moving_slots10, placed_slots10, moving_slots1
                       the same data, image slots pay for reading the same patches
     Then asks, on fresh films: which kind of map does best (validation), does it beat other patients' maps and prior
     masks (test), what of true sentences that the model did not write, of another patient's image, of random weights,

@@ -68,11 +68,16 @@ def occlusion(model: S2DAlign, patches: Tensor, labels: Tensor, spans: Sequence[
 
 def opposite(sentence: str) -> str:
     """The sentence with the other side's word; without a side, denied. Its grammar is only as good as that."""
-    other = re.sub(r"\b(right|left)\b", lambda found: OTHER[found[1]], sentence)
+    other = re.sub(r"\b(right|left)\b", _other_side, sentence, flags=re.IGNORECASE)
     if other != sentence:
         return other
     denied = re.sub(r"\b(There (?:is|are)) (?:an? )?", r"\1 no ", sentence, count=1)
     return denied if denied != sentence else re.sub(r"\b(is|are|has|have)\b", r"\1 not", sentence, count=1)
+
+
+def _other_side(found: re.Match[str]) -> str:
+    other = OTHER[found[0].lower()]
+    return other.capitalize() if found[0].istitle() else other
 
 
 def retold(

@@ -57,7 +57,7 @@ Every model learned from {patients} patients of its own world, and is judged on 
   wide mediastinum, edema, pleural thickening.
 - **both move**: both.
 - **slots spread**: the same data, but in training the image's slots pay for reading the same patches, up to
-  10 nats per report (`experiment.slot_overlap`).
+  10 or 1 nats per report (`experiment.slot_overlap`).
 
 """
 

@@ -48,12 +48,12 @@ def worlds() -> Iterator[World]:
     yield moving
     yield placed
     yield World(name="both", title="both move", data="both", seed=14, position_spread=1, finding_spread=1)
-    for world in (moving, placed):
+    for world, price in ((moving, 10), (placed, 10), (moving, 1)):
         yield replace(
             world,
-            name=f"{world.name}_slots",
-            title=f"{world.title}, slots spread",
-            preset="tiny,experiment.slot_overlap=10",
+            name=f"{world.name}_slots{price}",
+            title=f"{world.title}, slots spread ({price})",
+            preset=f"tiny,experiment.slot_overlap={price}",
         )
 
 

@@ -148,6 +148,7 @@ def test_a_rendered_film_holds_what_is_true_of_it() -> None:
     ("sentence", "other"),
     [
         ("There is a small right pleural effusion.", "There is a small left pleural effusion."),
+        ("Right effusion.", "Left effusion."),
         ("There is a nodule.", "There is no nodule."),
         ("The heart is enlarged.", "The heart is not enlarged."),
         ("Clear.", "Clear."),
