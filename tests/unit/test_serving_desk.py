@@ -126,7 +126,7 @@ def until(holds) -> None:
 
 
 def test_a_report_says_what_the_generator_writes_alone(desk, writer):
-    films = np.random.default_rng(2).integers(0, 255, (6, 224, 224), dtype=np.uint8)
+    films = np.random.default_rng(2).integers(0, 255, (3, 224, 224), dtype=np.uint8)
     callers = [Caller(desk, film) for film in films]
     drafts = writer.generator.draft(films, evidence=True)
     for caller, draft in zip(callers, drafts, strict=True):
