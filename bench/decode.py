@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from bench.counterfactuals import RENDERED, as_seen
 from bench.decode_page import page, table
@@ -113,7 +114,7 @@ def run(preset: str, checkpoint: Path | None, repeats: int) -> Result:
     shapes, model = build(preset)
     decoder = model.eval().decoder
     rows, remarks = [], []
-    for batch in BATCHES[preset]:
+    for batch in tqdm(BATCHES[preset], f"bench decode {preset}", unit="batch"):
         slots = torch.randn(batch, SLOTS, decoder.width, generator=torch.Generator().manual_seed(batch))
         case = Case(decoder, slots.to(shapes.device) * decoder.token_scale(), TOKENS, is_fixed=True)
         rows += _rows(case, batch, repeats, "", target=TARGETS[preset] if batch == 1 else None)
@@ -162,7 +163,7 @@ def _rows(case: Case, batch: int, repeats: int, kind: str, *, target: float | No
 def _drafted(case: Case, repeats: int) -> tuple[list[Row], list[str]]:
     """The trained model: ours and ours with drafts beside generate, and drafts beside none."""
     rows, remarks = [], []
-    for batch in BATCHES["cpu-tiny"]:
+    for batch in tqdm(BATCHES["cpu-tiny"], "bench decode, trained", unit="batch"):
         found = _rows(case, batch, repeats, "trained, ", target=None)
         plain, drafted = found[1:]
         if batch == 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, RepetitionPenaltyLogitsProcessor
 
 from model.config import load_preset
 from model.decode.drafts import Drafts
@@ -125,6 +125,24 @@ def test_log_probabilities_are_the_models_own(world: World, penalty: float) -> N
             logits, _ = world.decoder.report_logits(slots[None], labels)
         expected = logits.log_softmax(-1)[0].gather(-1, labels[0][:, None])[:, 0]
         assert torch.allclose(torch.tensor(writing.log_probabilities), expected, atol=1e-4)
+
+
+def test_the_penalty_counts_the_drafts_ahead_of_a_position(world: World) -> None:
+    """Position by position, as the library's processor does with what would have been written by then."""
+    world.penalise(1.2)
+    loop = DecodeLoop(world.decoder, rows=2)
+    for slots in world.slots[:2]:
+        loop.add(slots, Wish(50))
+    for _ in range(9):
+        loop.step()
+    drafts = [[5, 6, 5, 7], [8, 5]]
+    logits = torch.randn(2, 5, 708, generator=torch.Generator().manual_seed(0))
+    found = loop._penalised(loop.writing, logits, drafts)
+    penalise = RepetitionPenaltyLogitsProcessor(1.2)
+    for row, draft, scores, given in zip(loop.writing, drafts, found, logits, strict=True):
+        for j in range(len(draft) + 1):
+            written = torch.tensor([[*row.writing.ids, *draft[:j]]])
+            assert torch.equal(scores[j], penalise(written, given[j : j + 1])[0])
 
 
 def test_a_seed_gives_the_same_report_in_any_company(world: World) -> None:
