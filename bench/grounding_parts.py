@@ -15,7 +15,7 @@ from bench.grounding_scores import SEED, compared, of_findings
 from bench.grounding_subject import BATCH, SEEDS, Subject, priors_of
 from bench.grounding_worlds import World
 from components.evaluate.chance_maps import NAMES
-from components.evaluate.grounding import Claim, correlation_within_reports, not_beaten, other_patient
+from components.evaluate.grounding import DECIDING, Claim, correlation_within_reports, not_beaten, other_patient
 from components.evaluate.maps import upsample
 from components.preprocess.phantom.patients import sample_patients
 from components.preprocess.phantom.state import OBSERVATION, Finding
@@ -44,7 +44,9 @@ def validation(subject: Subject) -> dict[str, Any]:
     maps = {name: [c.values for _, c in pairs if c.kind in chance] for name, pairs in by_kind.items()}
     maps["class_side_prior"] = [chance.maps(claim.kind)["class_side_prior"] for claim in claims]
     found = compared(claims, maps, against=SHIPPED)
-    best = max(CANDIDATES, key=lambda name: sum(found["maps"][name][m]["value"] for m in ("pointing", "auc")))
+    best = SHIPPED
+    if found["maps"]:
+        best = max(CANDIDATES, key=lambda name: sum(found["maps"][name][m]["value"] for m in DECIDING))
     return {**found, "best": best}
 
 
