@@ -74,11 +74,13 @@ class Front:
         try:
             image = {"IMAGE": np.array([trip.image], dtype=object)}
             read = self.ask(READER, image, {}, trip.request_id)
+            left_ms = int(1000 * (trip.late_at - time.monotonic()))
+            if left_ms < 1:
+                raise too_late()
             with trip.lock:
                 if trip.stage == "over":
                     return
                 trip.stage = "writing"
-            left_ms = max(1, int(1000 * (trip.late_at - time.monotonic())))
             given = trip.options.model_dump(exclude_none=True)
             options = {**given, "timeout_ms": left_ms, "ticket": trip.ticket}
             self._settle(trip, read | self.ask(GENERATOR, read, options, trip.request_id))
@@ -104,7 +106,7 @@ class Front:
         while not self._stop.wait(WATCH_S):
             for trip in self._under_way():
                 if time.monotonic() > trip.late_at:
-                    self._give_up(trip, Refused("timeout", "the report was not written in time; try again later"))
+                    self._give_up(trip, too_late())
                 elif _is_cancelled(trip):
                     self._give_up(trip, Refused("cancelled", "the request was cancelled"))
 
@@ -131,6 +133,11 @@ class Front:
             except Refused as error:
                 for trip in waiting:
                     self._settle(trip, error)
+
+
+def too_late() -> Refused:
+    """The answer to whoever set a time, or was given one, that is over."""
+    return Refused("timeout", "the report was not written in time; try again later")
 
 
 def _is_cancelled(trip: Trip) -> bool:

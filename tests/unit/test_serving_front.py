@@ -75,6 +75,12 @@ def test_what_the_reader_refuses_goes_no_further(line, models):
     assert [model for model, *_ in models.asked] == [READER]
 
 
+def test_what_is_late_before_it_is_written_is_not_written(line, models):
+    assert send(line, late_s=0.0).get(timeout=5).reason == "timeout"
+    time.sleep(0.1)
+    assert [model for model, *_ in models.asked] == [READER]
+
+
 @pytest.mark.parametrize(
     "how, reason", [({"gone": lambda: True}, "cancelled"), ({"late_s": 0.3}, "timeout")], ids=["cancelled", "late"]
 )
