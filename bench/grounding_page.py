@@ -1,19 +1,14 @@
 """docs/results/grounding.md, made anew from the figures: tables, and every sentence that depends on them."""
 
-import textwrap
 from collections.abc import Iterable
 
-from bench.grounding_parts import SHIPPED
+from bench.grounding_answer import answer, others_tried, wrapped
 from bench.grounding_subject import REACH
 from bench.grounding_tables import (
-    BASELINES,
     PARTS,
-    STRICT,
     Figures,
     all_maps_table,
     asked_table,
-    beaten_table,
-    compare,
     difference_table,
     finding_table,
     firsts,
@@ -22,20 +17,17 @@ from bench.grounding_tables import (
     number,
     rule_table,
     ruled,
-    shown,
     slot_table,
     told_table,
     training_table,
     validation_table,
 )
-from components.evaluate.grounding import DECIDING, FEWEST_CLAIMS
+from components.evaluate.grounding import FEWEST_CLAIMS
 from components.evaluate.maps import RESOLUTION
 
 HEAD = """# Do the evidence maps say anything about this patient?
 
-SYNTHETIC: phantom radiographs, the `tiny` preset. Nothing here follows for patients. Tables and verdicts on this page
-are written by `{command} --home DIR --page docs/results/grounding.md`, from what that command measured.
-
+SYNTHETIC: phantom radiographs, the `tiny` preset. Nothing here follows for patients.
 """
 
 RULE = """## The rule
@@ -58,7 +50,6 @@ Every model learned from {patients} patients of its own world, and is judged on 
 - **both move**: both.
 - **slots spread**: the same data, but in training the image's slots pay for reading the same patches, up to
   10 or 1 nats per report (`experiment.slot_overlap`).
-
 """
 
 STRICTER = """The last two kinds of rows are stricter than the rule: the prior is averaged in the frame of the lungs'
@@ -101,54 +92,34 @@ READING = """## How to read this
 - Films here are square renders; those of a data set are also cropped and padded.
 """
 
-MADE = """## Made with
-{date}, `{command}`. One film per patient. In the test {films} films of which the model writes something true, or what
-{reach} times as many patients give; as many films for given sentences; half as many, whatever is written, in
-validation, for slots and for films that were changed; a quarter of the test's for frauds. Seeds of the films: {seeds};
-no model learned from these. Population `independent`, epochs 5/3/3, training seed 0. "-dirty": the code held changes
-that were not committed.
-
-"""
+MADE = """{date}, `{command}`. One film per patient. In the test {films} films of which the model writes something
+true, or what {reach} times as many patients give; as many films for given sentences; half as many, whatever is written,
+in validation, for slots and for films that were changed; a quarter of the test's for frauds. Seeds of films: {seeds};
+no model learned from these. Population `independent`, epochs 5/3/3, training seed 0. What is measured is kept part by
+part, so a row can name several commits; "-dirty": the code held changes that were not committed."""
 
 
 def page(figures: Figures) -> str:
     """The whole page in Markdown."""
     models = firsts(figures)
     parts = [
-        HEAD.format(**figures),
+        HEAD,
+        wrapped(
+            f"Tables and verdicts are written by `{figures['command']} --home DIR --page FILE`, from its figures.\n"
+        ),
+        "",
         answer(models),
         RULE.format(
             fewest=FEWEST_CLAIMS, cells=RESOLUTION, priors=figures["prior_films"], patients=figures["patients"]
         ),
-        "## Test patients",
-        rule_table(models),
-        f"\n{others_tried(models)}\nHow far the map that users see is above the priors:\n",
-        difference_table(models),
-        "",
-        STRICTER,
-        "All maps of the test patients, pointing / AUC / mass ratio / signed CNR / mIoU:\n",
-        all_maps_table(models),
-        "\nFindings that move alone, map less priors:\n",
-        difference_table(spread(models), lambda model: ruled(model)["that_move"]),
-        "\nPer finding, pointing of map / class + side prior / prior on the true lungs (claims):\n",
-        finding_table(models),
-        "",
+        *_test(models),
         VALIDATION,
         validation_table(models),
         "",
         "## Slots that read apart",
         slot_table(models),
         "",
-        TOLD.format(**figures),
-        "Consolidations and opacities, pointing / AUC:\n",
-        told_table(models, "consolidation"),
-        "\nDifferences:\n",
-        difference_table(models, lambda model: model["told_truth"]["consolidation"]),
-        "\nAll lung findings that move, pointing / AUC:\n",
-        told_table(models, "all"),
-        "\nDifferences:\n",
-        difference_table(models, lambda model: model["told_truth"]["all"]),
-        "",
+        *_told(figures, models),
         FRAUDS,
         fraud_table(models),
         "",
@@ -163,72 +134,37 @@ def page(figures: Figures) -> str:
     return "\n".join(parts)
 
 
+def _test(models: dict[str, Figures]) -> list[str]:
+    """Everything about the test patients."""
+    return [
+        "## Test patients",
+        rule_table(models),
+        f"\n{others_tried(models)}\nHow far the map that users see is above the priors:\n",
+        difference_table(models),
+        "",
+        STRICTER,
+        "All maps of the test patients, pointing / AUC / mass ratio / signed CNR / mIoU:\n",
+        all_maps_table(models),
+        "\nFindings that move alone, map less priors:\n",
+        difference_table(spread(models), lambda model: ruled(model)["that_move"]),
+        "\nPer finding, pointing of map / class + side prior / prior on the true lungs (claims):\n",
+        finding_table(models),
+        "",
+    ]
+
+
+def _told(figures: Figures, models: dict[str, Figures]) -> list[str]:
+    """Everything about true sentences that were given."""
+    parts = [TOLD.format(**figures)]
+    for which, title in (("consolidation", "Consolidations and opacities"), ("all", "All lung findings that move")):
+        parts += [f"{title}, pointing / AUC:\n", told_table(models, which), "\nDifferences:\n"]
+        parts += [difference_table(models, PARTS[f"given, {which}"]), ""]
+    return parts
+
+
 def table(figures: Figures) -> str:
     """What is printed: the verdict on every training."""
     return training_table(figures)
-
-
-def answer(models: dict[str, Figures]) -> str:
-    """The verdict in sentences."""
-    lines = [f"{model['title']} {_verdict(ruled(model))}" for model in models.values()]
-    return "\n".join(
-        [
-            wrapped(f"**Answer.** By the rule: {'; '.join(lines)}.") + "\n",
-            "Against priors, in pointing / AUC, with what the model wrote itself and with true sentences given:\n",
-            beaten_table(models),
-            "",
-            _strictest(models),
-            _side_words(models),
-            "",
-        ]
-    )
-
-
-def _verdict(found: Figures) -> str:
-    lost = f" (not better in {', '.join(found['lost'])})" if found["lost"] else ""
-    return f"**{found['status']}**{lost}"
-
-
-def _strictest(models: dict[str, Figures]) -> str:
-    """Who beats the priors that no model is given."""
-    lines = []
-    for name in STRICT[1:]:
-        both, pointing = [], []
-        for where, part in PARTS.items():
-            for model in models.values():
-                said = [compare(d) for m in DECIDING if (d := part(model)["differences"].get(name, {}).get(m))]
-                if said == ["better", "better"]:
-                    both.append(f"{model['title']} ({where})")
-                elif said[:1] == ["better"]:
-                    pointing.append(f"{model['title']} ({where})")
-        all_of_it, half_of_it = (", ".join(names) or "none" for names in (both, pointing))
-        lines.append(
-            wrapped(
-                f"- The {BASELINES[name]} is beaten in pointing and AUC by: {all_of_it};"
-                f" in pointing alone by: {half_of_it}."
-            )
-        )
-    return "\n".join(lines)
-
-
-def _side_words(models: dict[str, Figures]) -> str:
-    rates = [
-        f"{model['title']} {shown(rate)} ({rate['n']})"
-        for model in models.values()
-        if (rate := model["asked_again"]["model"]["swap_rate"])
-    ]
-    return wrapped(f"- Side words follow a finding to the other side (share, of so many findings): {'; '.join(rates)}.")
-
-
-def others_tried(models: dict[str, Figures]) -> str:
-    """Another kind of map that did best in validation, on the same test patients."""
-    lines = []
-    for model in models.values():
-        for name, found in model["test"]["by_map"].items():
-            if name != SHIPPED:
-                values = ", ".join(f"{m} {shown(found['maps']['model'][m])}" for m in DECIDING) if found["maps"] else ""
-                lines.append(f"{model['title']}: {name} did best in validation; here {values}: {found['status']}.")
-    return "\n".join(wrapped(f"- {line}") for line in lines) + "\n" if lines else ""
 
 
 def spread(models: dict[str, Figures]) -> dict[str, Figures]:
@@ -247,11 +183,12 @@ def cost_text(model: Figures) -> str:
     """Processor time of one model; the others have the same shapes."""
     seconds = model["cost"]["seconds"]
     rows = [[name, number(value)] for name, value in seconds.items()]
-    return (
-        f"## Cost\nProcessor seconds per report of {model['cost']['sentences']:.1f} sentences, one core, `tiny`; maps"
-        f" are for all of its sentences.\n\n{markdown(['', 'seconds'], rows)}\n\nThe integral needs one backward pass"
-        " per sentence and step through connector and language model. With a large model it was not measured.\n"
+    about = wrapped(
+        f"Processor seconds per report of {model['cost']['sentences']:.1f} sentences, one core, `tiny`; maps are for"
+        " all of its sentences. The integral needs one backward pass per sentence and step through connector and"
+        " language model. With a large language model this was not measured."
     )
+    return f"## Cost\n{about}\n\n{markdown(['', 'seconds'], rows)}\n"
 
 
 def made_with(figures: Figures, models: dict[str, Figures]) -> str:
@@ -266,12 +203,7 @@ def made_with(figures: Figures, models: dict[str, Figures]) -> str:
         rows.append([model["title"], str(world["seed"]), splits, f"`{world['preset']}`", *digests, *commits])
     heads = ["model", "phantom seed", "splits", "preset", "data set", "weights", "trained at", "measured at"]
     about = {**figures, "seeds": seeds, "reach": REACH}
-    return MADE.format(**about) + markdown(heads, rows) + "\n"
-
-
-def wrapped(text: str) -> str:
-    """As long as the lines of other pages; what follows the first line of a list's item is indented."""
-    return textwrap.fill(text, 120, subsequent_indent="  " if text.startswith("- ") else "", break_long_words=False)
+    return f"## Made with\n{wrapped(MADE.format(**about))}\n\n{markdown(heads, rows)}\n"
 
 
 def short(commit: str) -> str:

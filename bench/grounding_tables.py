@@ -49,7 +49,7 @@ def ruled(model: Figures) -> Figures:
 PARTS: dict[str, Callable[[Figures], Figures]] = {
     "own sentences": ruled,
     "of findings that move": lambda model: ruled(model)["that_move"],
-    "given, consolidations": lambda model: model["told_truth"]["consolidation"],
+    "given, consolidation": lambda model: model["told_truth"]["consolidation"],
     "given, all": lambda model: model["told_truth"]["all"],
 }
 

@@ -217,7 +217,7 @@ def figures(value: float, lost: list[str]) -> dict[str, Any]:
     asked |= dict.fromkeys((*none, "other_labels_change", "mirror_rate"))
     model = {
         "title": "usual",
-        "world": {"finding_spread": 1, "seed": 1, "splits": [0.7, 0.1, 0.2], "preset": "tiny"},
+        "world": {"data": "usual", "finding_spread": 1, "seed": 1, "splits": [0.7, 0.1, 0.2], "preset": "tiny"},
         "weights": "w" * 64,
         "dataset": "d" * 64,
         "trained_at": "t" * 40,
@@ -249,8 +249,10 @@ def figures(value: float, lost: list[str]) -> dict[str, Any]:
 def test_the_page_says_what_the_figures_say() -> None:
     good = page(json.loads(json.dumps(figures(0.9, []))))
     bad = page(json.loads(json.dumps(figures(0.1, ["auc against other_patient"]))))
-    assert "SYNTHETIC" in good and "usual **validated**." in good and "better / better" in good
-    assert "**not validated** (not better in auc against other_patient)" in bad and "worse / worse" in bad
+    assert "SYNTHETIC" in good and "- usual: **validated**." in good and "better / better" in good
+    assert (
+        "**not validated**: not better in AUC against same finding, another patient." in bad and "worse / worse" in bad
+    )
     assert "| usual | 0 | 9 |" in table(figures(0.9, []))
 
 
