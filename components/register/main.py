@@ -30,7 +30,7 @@ from model.records import Study
 
 log = logging.getLogger(__name__)
 
-RELEASE = "0.1.0"
+RELEASE = "0.2.0"
 GATES = ("enforce", "record")
 BATCH = 32
 MOST_IMAGES = 2000  # per split: mean and covariance of a few hundred numbers need no more

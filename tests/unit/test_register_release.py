@@ -185,7 +185,7 @@ def test_a_worse_model_is_refused_with_the_numbers_and_the_served_one_stays(line
     assert difference["value"] == pytest.approx(own - served, abs=1e-4)
     assert difference["high"] < 0
     with pytest.raises(
-        PlatformError, match=r"rule_micro_f1_14_u1 is significantly worse than that of the served 0\.1\.0"
+        PlatformError, match=r"rule_micro_f1_14_u1 is significantly worse than that of the served 0\.2\.0"
     ):
         line.register("poor")
     pointer = read_pointer(line.store, line.models_uri)
