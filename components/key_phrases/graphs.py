@@ -4,7 +4,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from components.shared.lineage import sha256_bytes
 from components.shared.radgraph.checkpoints import how_to_get, is_stand_in, locate
 from components.shared.radgraph.extractor import Graph, RadGraphExtractor
 from components.shared.storage import ObjectStore
-from model.errors import ConfigError
+from model.errors import ConfigError, DataError, PlatformError, S2DError
 from model.records import Study
 
-COMMIT_EVERY = 500
+KEEP_EVERY = 50  # graphs, written at once: between two writes the cache is free for other runs
+PATIENCE_S = 60.0  # for another run that writes
+_IN_USE = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, None)  # None: text that is not UTF-8 has no code
 NOBODY = "none: every graph came with the data"
 
 logger = logging.getLogger(__name__)
@@ -87,12 +90,17 @@ def extract(extractor: RadGraphExtractor, texts: Sequence[str], cache: Path | No
         missing = {key: text for key, text in zip(keys, texts, strict=True) if known[key] is None}
         if len(missing) < len(known):
             logger.info("graphs in the cache %s: %d of %d", cache, len(known) - len(missing), len(known))
-        for number, (key, graph) in enumerate(zip(missing, extractor.each(list(missing.values())), strict=True), 1):
-            known[key] = json.dumps(graph)
-            kept.execute("INSERT OR REPLACE INTO graphs VALUES (?, ?)", (key, known[key]))
-            if number % COMMIT_EVERY == 0:
-                kept.commit()
-    return [json.loads(known[key] or "null") for key in keys]
+        new = list[tuple[str, str]]()
+        try:
+            for key, graph in zip(missing, extractor.each(list(missing.values())), strict=True):
+                text = json.dumps(graph)
+                known[key] = text
+                new.append((key, text))
+                if len(new) == KEEP_EVERY:
+                    _keep(kept, new)
+        finally:
+            _keep(kept, new)
+    return [_graph(known[key], cache) for key in keys]
 
 
 def _known(kept: sqlite3.Connection, key: str) -> str | None:
@@ -100,17 +108,45 @@ def _known(kept: sqlite3.Connection, key: str) -> str | None:
     return str(row[0]) if row else None
 
 
+def _keep(kept: sqlite3.Connection, new: list[tuple[str, str]]) -> None:
+    """Write the new graphs and empty the list, also when it fails: nothing is waited for twice."""
+    rows = new.copy()
+    new.clear()
+    with kept:
+        kept.executemany("INSERT OR REPLACE INTO graphs VALUES (?, ?)", rows)
+
+
+def _graph(text: str | None, cache: Path) -> Graph | None:
+    try:
+        graph: Graph | None = json.loads(text or "null")
+    except ValueError as error:
+        raise _cache_error(cache, error) from error
+    return graph
+
+
 @contextmanager
 def _opened(cache: Path) -> Iterator[sqlite3.Connection]:
-    """The cache; what was done is kept even when the run breaks off."""
+    """The cache. Raises ConfigError when it cannot be opened, PlatformError and DataError for what happens later."""
     try:
         cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # graphs repeat the words of reports
-        kept = sqlite3.connect(cache)
+        kept = sqlite3.connect(cache, timeout=PATIENCE_S)
         kept.execute("CREATE TABLE IF NOT EXISTS graphs (key TEXT PRIMARY KEY, graph TEXT NOT NULL)")
     except (OSError, sqlite3.DatabaseError) as error:
         raise ConfigError(f"the cache {cache} cannot be opened ({error}); name another folder") from error
-    try:
-        yield kept
-    finally:
-        kept.commit()
-        kept.close()
+    with closing(kept):
+        try:
+            yield kept
+        except sqlite3.Error as error:
+            raise _cache_error(cache, error) from error
+
+
+def _cache_error(cache: Path, error: Exception) -> S2DError:
+    code = getattr(error, "sqlite_errorcode", None)
+    kind = None if code is None else code & 0xFF  # the higher bits only tell it more exactly
+    if kind in _IN_USE:
+        return PlatformError(f"the cache {cache} is in use ({error}); wait for the other run, or use another --cache")
+    if kind in _DAMAGED:
+        return DataError(f"the cache {cache} is damaged ({error}); delete it and run again")
+    return PlatformError(
+        f"the cache {cache} cannot be read or written ({error}); free space on its disk, or use another --cache"
+    )
