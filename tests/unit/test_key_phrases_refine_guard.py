@@ -1,5 +1,6 @@
 """The guard between a language model and the data set: what says the same may pass, what was changed may not."""
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -49,6 +50,16 @@ def verdict(composed: str, written: str) -> str | None:
         ("opacities at the right base and in the left upper lobe", "right base and left upper lobe opacities"),
         ("bibasilar opacities", "opacities at both bases"),
         ("right and left pleural effusion", "bilateral pleural effusions"),
+        ("small bilateral pleural effusions", "bilateral pleural effusions, small"),
+        ("severe left and mild right effusion", "effusion, severe on the left and mild on the right"),
+        (
+            "opacity in the left lung and atelectasis in the right lung",
+            "left lung opacity and atelectasis of the right lung",
+        ),
+        ("calcified granuloma in the left upper lobe", "left upper lobe calcified granuloma"),
+        ("opacity, suggestive of atelectasis or pneumonia", "opacity suggestive of pneumonia or atelectasis"),
+        ("air-fluid level in the left upper lobe", "left upper lobe air-fluid level"),
+        ("tube at the carina", "tube at the level of the carina"),
     ],
 )
 def test_other_words_for_the_same_pass(composed: str, written: str) -> None:
@@ -105,11 +116,58 @@ def test_other_words_for_the_same_pass(composed: str, written: str) -> None:
         ("linear opacity, suggestive of atelectasis", "linear atelectasis, suggestive of opacity", "observation"),
         ("small left pleural effusion", "small loculated left pleural effusion", "added_word"),
         ("no displaced fracture", "no fracture", "dropped_word"),
+        ("air-fluid level", "air fluid", "dropped_word"),
+        ("fluid in the left upper lobe", "fluid level in the left upper lobe", "added_word"),
+        ("severe left and mild right effusion", "mild left and severe right effusion", "crossed"),
+        ("severe left and mild right effusion", "effusion, mild on the left and severe on the right", "crossed"),
+        (
+            "opacity in the left lung and atelectasis in the right lung",
+            "opacity in the right lung and atelectasis in the left lung",
+            "crossed",
+        ),
+        (
+            "opacity in the upper lobe and nodule in the lower lobe",
+            "lower lobe opacity and upper lobe nodule",
+            "crossed",
+        ),
+        ("small effusion and large pneumothorax", "large effusion and small pneumothorax", "crossed"),
+        ("small effusion and pneumothorax", "effusion and small pneumothorax", "crossed"),
+        ("new effusion with stable nodule", "stable effusion with new nodule", "crossed"),
+        ("patchy opacity and round nodule", "round opacity and patchy nodule", "crossed"),
+        ("5 mm nodule and 8 mm mass", "5 mm mass and 8 mm nodule", "crossed"),
+        (
+            "small opacity at the right base and in the lingula",
+            "opacity at the right base and small in the lingula",
+            "crossed",
+        ),
+        ("small bilateral effusion", "left and small right effusion", "crossed"),
+        (
+            "edema, suggestive of left pneumonia or right atelectasis",
+            "edema, suggestive of right pneumonia or left atelectasis",
+            "suggestive",
+        ),
     ],
 )
 def test_what_says_something_else_is_refused_and_the_reason_named(composed: str, written: str, reason: str) -> None:
     assert verdict(composed, written) == reason
     assert reason in REASONS
+
+
+def test_of_two_findings_no_word_can_change_places() -> None:
+    """Every value of one finding for that of the other, in several wordings; all words stay the same."""
+    one = {"size": "small", "side": "left", "zone": "upper lobe", "word": "patchy", "measure": "5 mm"}
+    two = {"size": "large", "side": "right", "zone": "lower lobe", "word": "round", "measure": "8 mm"}
+    orders = ("{size} {word} {head} in the {side} {zone} of {measure}", "{side} {zone} {size} {word} {measure} {head}")
+
+    def phrase(order: str, link: str, first: dict[str, str], second: dict[str, str]) -> str:
+        return order.format(head="opacity", **first) + link + order.format(head="nodule", **second)
+
+    for link, order, other in itertools.product((" and ", ", ", " with "), orders, orders):
+        composed = phrase(order, link, one, two)
+        assert verdict(composed, phrase(other, link, one, two)) is None
+        for kind in one:
+            crossed = phrase(other, link, one | {kind: two[kind]}, two | {kind: one[kind]})
+            assert verdict(composed, crossed) is not None, (composed, crossed)
 
 
 def phantom_phrases() -> dict[str, KeyPhrase]:

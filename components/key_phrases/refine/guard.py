@@ -9,11 +9,11 @@ import re
 from functools import lru_cache
 from typing import Literal, get_args
 
-from components.key_phrases.refine.reading import Reading, read, stated_end
+from components.key_phrases.refine.reading import Reading, may_cross, read, stated_end
 from components.shared.labeler import LABELER, mentions
 from model.records import Polarity
 
-GUARD = f"guard@1, labeler {LABELER}"
+GUARD = f"guard@2, labeler {LABELER}"
 
 Reason = Literal[
     "empty",
@@ -31,6 +31,7 @@ Reason = Literal[
     "suggestive",
     "added_word",
     "dropped_word",
+    "crossed",
     "labeler",
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
@@ -83,6 +84,7 @@ def _difference(old: Reading, new: Reading, polarity: Polarity) -> Reason | None
         ("person_or_date", old.persons == new.persons),
         ("added_word", not new.words - old.words),
         ("dropped_word", not old.words - new.words),
+        ("crossed", not may_cross(old, new) or old.clauses == new.clauses),
     )
     return next((reason for reason, holds in checks if not holds), None)
 

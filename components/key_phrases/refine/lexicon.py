@@ -193,7 +193,7 @@ NEUTRAL = _entries(
     evidence sign signs finding findings
     area areas region zone zones field fields space
     side sided sized amount
-    level structures
+    structures
     measuring diameter by x
     and
     """,
@@ -218,6 +218,7 @@ REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bnon[- ](?=[a-z])", "non"),
         (r"\bmid-?(?=lung|zone)", "mid "),
         (r"\bair[- ]space\b", "airspace"),
+        (r"\bat the level of\b", "at"),  # elsewhere a level has a meaning: "air-fluid level"
         (r"(?<=\d)(?=[cm]m\b)", " "),
         (r"\bwithin normal limits\b", "normal"),
         (r"\bnormal in size\b", "normal size"),

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 from components.key_phrases.refine.lexicon import LINK, REWRITES, WORDS, Category
 from model.records import Polarity
@@ -13,7 +14,13 @@ _PAIRED = {"lungs": "lung", "bases": "base", "apices": "apex", "hila": "hilum", 
 _ENLARGED_HEART = frozenset({"enlarged", "heart"})
 _OF_THE_HEART = frozenset({"silhouette", "size", "contour"})
 
+_SEPARATORS = frozenset({",", "and", "or", "with"})
+_ITEMS = {"anatomy": "place", "side": "place"} | {
+    kind: kind for kind in ("observation", "severity", "change", "number", "word")
+}
+
 Token = tuple[Category, str]
+Item = tuple[str, ...]  # what it is, then its words: a place and its sides, a finding, any other word with a meaning
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Reading:
     numbers: tuple[str, ...]
     persons: frozenset[str]
     words: Counter[str]  # everything else that has a meaning
+    clauses: tuple[tuple[Item, ...], ...]  # between "and", "or", "with" and commas; see `_clauses`
 
 
 @lru_cache(maxsize=50_000)
@@ -110,7 +118,59 @@ def _read(tokens: list[Token]) -> Reading:
         numbers=tuple(of("number")),
         persons=frozenset(of("person")),
         words=Counter(of("word")),
+        clauses=_clauses(tokens),
     )
+
+
+def may_cross(old: Reading, new: Reading) -> bool:
+    """Whether words could change owner: several findings, places or degrees, or two sides told apart by the new one."""
+    described = len(old.places) or old.severities or old.changes or old.numbers or old.words.keys() - _SEPARATORS
+    return bool(
+        (len(old.observations) > 1 and described)
+        or len(old.places) > 1
+        or len(old.severities) > 1
+        or (len(old.sides) > 1 and any(len(sides) == 1 for sides, _ in new.places))
+    )
+
+
+def _clauses(tokens: list[Token]) -> tuple[tuple[Item, ...], ...]:
+    """What stands together, in the order of the phrase; clauses without a meaning are left out.
+
+    Inside a clause of one finding and one place the order says nothing; else it says what belongs to what. A finding
+    that is the phrase's only one belongs to everything, wherever it stands.
+    """
+    single = len({word for kind, word in tokens if kind == "observation"}) == 1
+    clauses = []
+    for clause in _parts(tokens):
+        items = [item for item in _items(clause) if not (single and item[0] == "observation")]
+        kinds = [item[0] for item in items]
+        ordered = kinds.count("observation") > 1 or kinds.count("place") > 1
+        clauses.append(tuple(items if ordered else sorted(items)))
+    return tuple(clause for clause in clauses if clause)
+
+
+def _parts(tokens: list[Token]) -> list[list[Token]]:
+    parts = [list[Token]()]
+    for token in tokens:
+        if token[1] in _SEPARATORS:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _items(tokens: list[Token]) -> list[Item]:
+    """Side and anatomy words that stand together are one place, observation words one finding."""
+    items = []
+    for kind, run in groupby((token for token in tokens if token[1] != "side"), key=lambda token: _ITEMS.get(token[0])):
+        words = [word for _, word in run]
+        if kind == "place":
+            items.append((kind, *sorted(_PAIRED.get(word, word) for word in words)))
+        elif kind == "observation":
+            items.append((kind, *words))
+        elif kind:
+            items += [(kind, word) for word in words]
+    return items
 
 
 def _sides(tokens: list[Token]) -> frozenset[str]:
