@@ -19,6 +19,8 @@ from model.records import KeyPhrase, Study
 def read_noise(options: Sequence[str]) -> PhraseNoise:
     """Read `KIND=PROBABILITY` pairs. Raises ConfigError."""
     pairs = dict(option.partition("=")[::2] for option in options)
+    if len(pairs) < len(options):
+        raise ConfigError(f"noise {' '.join(options)} names one kind twice; give each kind once")
     try:
         return PhraseNoise.model_validate(pairs)
     except ValidationError as error:

@@ -156,10 +156,19 @@ def test_good_phrases_are_taken_and_the_same_run_again_needs_no_server(server: S
     body = server.bodies[0]
     assert (len(server.bodies), body["model"], body["temperature"]) == (3, "a-model", 0)  # s3 has nothing to ask
 
-    again = refine(STUDIES, settings(endpoint="http://127.0.0.1:9/v1"))
+    assert (first.report["model"], first.report["endpoint"]) == ("a-model", server.url)
+
+    again = refine(STUDIES, settings(endpoint=f"{server.url}/"))
     assert (again, len(server.bodies)) == (first, 3)
     refine(STUDIES, settings(model="another-model"))
     assert len(server.bodies) == 6
+
+
+def test_another_server_with_a_model_of_the_same_name_is_asked_itself(server: Server, settings: Make) -> None:
+    refine(STUDIES, settings())
+    other = server.url.replace("127.0.0.1", "localhost")
+    report = refine(STUDIES, settings(endpoint=other)).report
+    assert (len(server.bodies), report["endpoint"]) == (6, other)
 
 
 def test_examples_are_drawn_per_study_and_by_seed(server: Server, settings: Make) -> None:

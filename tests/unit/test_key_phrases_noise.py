@@ -72,6 +72,12 @@ def test_options_are_read() -> None:
     assert read_noise([]) == PhraseNoise()
 
 
+@pytest.mark.parametrize("options", [["drop=0.1", "drop=0.2"], ["drop=0.1", "side_swap=0.1", "drop=0.1"]])
+def test_noise_that_is_given_twice_is_one_line(options: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"drop=0\.1 .*names one kind twice; give each kind once"):
+        read_noise(options)
+
+
 @pytest.mark.parametrize("option", ["drop=1.5", "drop", "side=0.1", "drop=often"])
 def test_unreadable_noise_is_one_line(option: str) -> None:
     with pytest.raises(ConfigError, match="write KIND=PROBABILITY from 0 to 1") as caught:

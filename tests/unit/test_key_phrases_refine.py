@@ -38,6 +38,8 @@ STUDIES = {
         ({"endpoint": "http://host/v1"}, "name the model"),
         ({"endpoint": "host:8000", "model": "m"}, "write http://HOST"),
         ({"endpoint": "http://user:word@host/v1", "model": "m"}, "without user"),
+        ({"endpoint": "http://host?key=word", "model": "m"}, "without user"),
+        ({"endpoint": "http://host/v1?key=word", "model": "m"}, "without user"),
         ({"model_path": "m", "examples": -1}, "greater than"),
         ({"model_path": "m", "timeout_s": 0}, "greater than"),
         ({"model_path": "m", "modle": "m"}, "modle"),

@@ -41,7 +41,7 @@ class Endpoint:
     def __init__(self, settings: RefineSettings) -> None:
         self.settings = settings
         self.identity = settings.model
-        self._url = f"{(settings.endpoint or '').rstrip('/')}/chat/completions"
+        self._url = f"{settings.address}/chat/completions"
         try:
             httpx.URL(self._url)
         except httpx.InvalidURL as error:

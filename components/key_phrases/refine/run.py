@@ -69,7 +69,7 @@ def refine(studies: Mapping[str, Sequence[KeyPhrase]], settings: RefineSettings)
     asked = {study_id: phrases for study_id, phrases in studies.items() if phrases}
     questions = [_question(study_id, phrases, pool, settings) for study_id, phrases in asked.items()]
     with closing(Cache(settings.cache)) as cache:
-        replies = _replies(questions, model, pool, cache)
+        replies = _replies(questions, model, pool, cache, settings.address)
     judged = {
         study_id: _judge(phrases, reply) for (study_id, phrases), reply in zip(asked.items(), replies, strict=True)
     }
@@ -96,12 +96,12 @@ def _question(study_id: str, phrases: Sequence[KeyPhrase], pool: Pool, settings:
     return Question(messages_of(findings, examples), answer_tokens(findings))
 
 
-def _replies(questions: Sequence[Question], model: Model, pool: Pool, cache: Cache) -> list[str | None]:
+def _replies(
+    questions: Sequence[Question], model: Model, pool: Pool, cache: Cache, address: str | None
+) -> list[str | None]:
     """One answer per question, from the cache or the model. A refused question has none, and is not cached."""
-    keys = [
-        key_of({"model": model.identity, "messages": q.messages, "max_tokens": q.max_tokens, "pool": pool.sha256})
-        for q in questions
-    ]
+    whom = {"model": model.identity, "endpoint": address, "pool": pool.sha256}
+    keys = [key_of({**whom, "messages": q.messages, "max_tokens": q.max_tokens}) for q in questions]
     missing = [index for index, key in enumerate(keys) if cache.get(key) is None]
     missing = list({keys[index]: index for index in missing}.values())  # equal questions are asked once
     logger.info("refine model=%s questions=%d to_ask=%d", model.identity, len(questions), len(missing))
@@ -136,6 +136,7 @@ def _report(
     return {
         "refined": True,
         "model": model.identity,
+        "endpoint": settings.address,
         "through": "endpoint" if settings.model_path is None else "local",
         "decoding": "greedy",
         "pool": pool.name,

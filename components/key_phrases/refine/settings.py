@@ -6,8 +6,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-# No user or password in it: they would stand in logs.
-_ADDRESS = re.compile(r"https?://[^\s/@]+(/[^\s@?#]*)?")
+# No user, password or key in it: they would stand in logs, in the cache's keys and in the manifest.
+_ADDRESS = re.compile(r"https?://[^\s/@?#]+(/[^\s@?#]*)?")
 POOL = Path(__file__).parents[1] / "pool" / "non_expert.jsonl"
 
 
@@ -40,6 +40,11 @@ class RefineSettings(BaseModel):
         if endpoint is not None and not _ADDRESS.fullmatch(endpoint):
             raise ValueError("write http://HOST:PORT/v1, without user, password or query")
         return endpoint
+
+    @property
+    def address(self) -> str | None:
+        """Where the endpoint is: two servers may have different models under one name."""
+        return self.endpoint and self.endpoint.rstrip("/")
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
