@@ -185,6 +185,14 @@ def test_files_that_do_not_fit_are_one_line(name: str, content: str, folder: Pat
     assert "\n" not in str(caught.value)
 
 
+def test_weights_that_are_cut_off_are_one_line(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED_CHECKPOINT, tmp_path / "cut")
+    weights = tmp_path / "cut" / "weights.th"
+    weights.write_bytes(weights.read_bytes()[:20_000])
+    with pytest.raises(DataError, match=r"weights\.th cannot be loaded.*--checkpoint \(of s2d evaluate: --radgraph\)"):
+        RadGraphExtractor(tmp_path / "cut").extract(["No pneumothorax."])
+
+
 def test_an_encoder_without_a_tokenizer_is_refused(folder: Path) -> None:
     shutil.copytree(SHIPPED_CHECKPOINT / "bert", folder / "bert")
     (folder / "bert/tokenizer.json").unlink()

@@ -74,7 +74,7 @@ def locate(source: str, model_type: str, store: ObjectStore | None = None) -> Pa
 def how_to_get(model_type: str) -> str:
     return (
         f"fetch {model_type}.tar.gz from the hub's {PUBLISHED} (accept its licence there first if it asks), unpack it,"
-        " and name the folder with --checkpoint"
+        " and name the folder with --checkpoint (of s2d evaluate: --radgraph)"
     )
 
 

@@ -27,7 +27,17 @@ MODEL_TYPES: tuple[str, ...] = get_args(ModelType)
 MODEL_TYPE = "radgraph-xl"  # of the shipped checkpoint; names the folder the package looks for, and its tokenisation
 
 # What reading a foreign configuration and loading foreign weights raises.
-UNREADABLE = (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+UNREADABLE = (
+    OSError,  # torch's reader of a file that is cut off
+    RuntimeError,
+    UnpicklingError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 def _restore_tokenizer_methods() -> None:
