@@ -17,6 +17,7 @@ from model.errors import ConfigError, DataError
 from model.records import OBSERVATIONS, Labels
 
 ID_COLUMN = "study_id"
+SHOWN = 20  # characters of a foreign name in a message
 IGNORED_COLUMNS = frozenset({"subject_id"})  # MIMIC-CXR-JPG has the patient beside the study
 # Tables written by pandas have "1.0"; a missing value is an empty cell, or "NaN" when somebody wrote it out.
 VALUES: dict[str, int | None] = {"": None, "nan": None, "1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
@@ -97,11 +98,17 @@ def _existing(path: Path) -> Path:
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     """Labels are taken by name: three orders of columns exist in public files."""
     if missing := [name for name in (ID_COLUMN, *OBSERVATIONS) if name not in columns]:
-        raise DataError(f"{path} has no column {', '.join(map(repr, missing))}; it has {list(columns)[:16]}")
+        raise DataError(f"{path} has no column {', '.join(map(repr, missing))}; it has {_few(columns)}")
     if unknown := [name for name in columns if name not in {ID_COLUMN, *OBSERVATIONS, *IGNORED_COLUMNS}]:
-        raise DataError(f"{path} has the unknown column {unknown[0]!r}; keep {ID_COLUMN} and the 14 observations")
+        name = unknown[0][:SHOWN]
+        raise DataError(f"{path} has the unknown column {name!r}; keep {ID_COLUMN} and the 14 observations")
     if twice := [name for name in columns if list(columns).count(name) > 1]:
         raise DataError(f"{path} has the column {twice[0]!r} twice; keep one")
+
+
+def _few(columns: Sequence[str]) -> str:
+    """Some names, cut short: the first line of a file that is no table may be the text of a report."""
+    return ", ".join(repr(name[:SHOWN]) for name in columns[:3]) + (", ..." if len(columns) > 3 else "")
 
 
 def _value(path: Path, study: str, name: str, cell: str | None) -> int | None:

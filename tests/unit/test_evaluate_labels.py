@@ -60,7 +60,11 @@ def replaced(table: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Edema", "Oedema", r"reference\.csv has no column 'Edema'; it has \['subject_id', 'study_id', 'Atelectasis'"),
+        (
+            "Edema",
+            "Oedema",
+            r"reference\.csv has no column 'Edema'; it has 'subject_id', 'study_id', 'Atelectasis', \.\.\.",
+        ),
         ("study_id", "id", r"has no column 'study_id'"),
         ("subject_id", "Report Impression", r"unknown column 'Report Impression'; keep study_id and the 14"),
         ("subject_id", "Edema", r"has the column 'Edema' twice"),
@@ -84,6 +88,16 @@ def test_other_tables_are_refused_in_one_line(tables: tuple[Path, Path], old: st
 def test_a_file_that_is_no_table_is_refused(tables: tuple[Path, Path], content: bytes) -> None:
     tables[1].write_bytes(content)
     with pytest.raises(DataError, match=r"guess\.csv (is not a table of labels|has no column 'study_id')"):
+        csv_labels(*tables, ["50"])
+
+
+def test_the_text_of_a_report_that_is_taken_for_a_table_is_not_repeated(tables: tuple[Path, Path]) -> None:
+    tables[1].write_text("Portable radiograph of the first of May, compared with two, and three, words, more, of it\n")
+    with pytest.raises(DataError, match=r"it has 'Portable radiograph ', ' compared with two', ' and three', \.\.\.$"):
+        csv_labels(*tables, ["50"])
+    given = tables[0].read_text()
+    tables[0].write_text(given.replace("subject_id", "An effusion that is larger than it was"))
+    with pytest.raises(DataError, match=r"unknown column 'An effusion that is '; keep"):
         csv_labels(*tables, ["50"])
 
 

@@ -40,6 +40,18 @@ MARKS = [
         [("effusion", "found", "Pleural Effusion")],
     ),
     ("No pleural effusion.", "There is no effusion.", [], []),
+    (
+        "There is a left pacemaker. A right jugular line is seen.",
+        "There is a right pacemaker. A left jugular line is seen.",
+        [("pacemaker", "wrong side", "Support Devices"), ("line", "wrong side", "Support Devices")],
+        [("pacemaker", "wrong side", "Support Devices"), ("line", "wrong side", "Support Devices")],
+    ),
+    (
+        "There is a left pacemaker.",
+        "There is a left pacer.",
+        [("pacemaker", "found", "Support Devices")],
+        [("pacer", "found", "Support Devices")],
+    ),
     ("The lungs are clear.", "", [], []),
 ]
 

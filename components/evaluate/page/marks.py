@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from components.shared.labeler import SidedMention, sided_mentions
 
+DEVICES = "Support Devices"  # one observation for many things
 KINDS = ("missed", "invented", "wrong side", "found")  # in this order they win where words overlap
 
 
@@ -25,9 +26,9 @@ class Mark(NamedTuple):
 def compare_texts(reference: str, generated: str) -> tuple[list[Mark], list[Mark]]:
     """Marks of the reference and of the generated text."""
     true, said = sided_mentions(reference), sided_mentions(generated)
-    there, claimed = _sides(true), _sides(said)
-    in_reference = [_mark(m, _kind(m, claimed, "missed")) for m in true if m.status != 0]
-    in_generated = [_mark(m, _kind(m, there, "invented")) for m in said if m.status != 0]
+    there, claimed = _sides(true, reference), _sides(said, generated)
+    in_reference = [_mark(m, _kind(m, reference, claimed, "missed")) for m in true if m.status != 0]
+    in_generated = [_mark(m, _kind(m, generated, there, "invented")) for m in said if m.status != 0]
     # what is denied although it is there is said in so many words: mark them too
     in_generated += [
         _mark(m, "missed") for m in said if m.status == 0 and m.observation in there.keys() - claimed.keys()
@@ -63,19 +64,25 @@ def key() -> str:
     )
 
 
-def _sides(mentions: Sequence[SidedMention]) -> dict[str, frozenset[str]]:
-    """Observation -> all sides that are named of it, for what is there or may be."""
+def _sides(mentions: Sequence[SidedMention], text: str) -> dict[str, frozenset[str]]:
+    """Observation -> all sides that are named of it, for what is there or may be; also of every device by its name."""
     sides: dict[str, frozenset[str]] = {}
     for mention in mentions:
         if mention.status != 0:
-            sides[mention.observation] = sides.get(mention.observation, frozenset()) | mention.sides
+            for name in {mention.observation, _name(mention, text)}:
+                sides[name] = sides.get(name, frozenset()) | mention.sides
     return sides
 
 
-def _kind(mention: SidedMention, elsewhere: dict[str, frozenset[str]], alone: str) -> str:
+def _name(mention: SidedMention, text: str) -> str:
+    """The observation; of a device its own words, because a pacemaker on the left is no line on the left."""
+    return text[mention.start : mention.end].lower() if mention.observation == DEVICES else mention.observation
+
+
+def _kind(mention: SidedMention, text: str, elsewhere: dict[str, frozenset[str]], alone: str) -> str:
     if mention.observation not in elsewhere:
         return alone
-    other = elsewhere[mention.observation]
+    other = elsewhere.get(_name(mention, text), elsewhere[mention.observation])
     return "wrong side" if mention.sides and other and not mention.sides <= other else "found"
 
 
