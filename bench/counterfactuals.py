@@ -1,4 +1,4 @@
-"""Phantom films without a finding or with it on the other side, for components/evaluate/interventions.py."""
+"""Phantom films without a finding or with it on the other side, for bench/interventions.py."""
 
 from collections.abc import Iterator
 from dataclasses import replace
