@@ -46,13 +46,7 @@ def bench_grounding(
 
     Raises ConfigError for numbers of which nothing can be judged.
     """
-    if films < FEWEST_FILMS or seeds < 1:
-        raise ConfigError(f"{films} films and {seeds} trainings say nothing; use at least {FEWEST_FILMS} films and 1")
-    if only and page_file:
-        raise ConfigError("a page is about all models; leave out --model, or --page")
-    for file in (json_file, page_file):
-        if file and not file.parent.is_dir():  # said now and not when all is measured
-            raise ConfigError(f"there is no folder {file.parent} to write {file.name} to; make it first")
+    check(films, seeds, only, json_file, page_file)
     torch.set_num_threads(1)  # sums depend on it, and so does every weight
     if unknown := sorted(set(only) - {world.name for world in WORLDS}):
         raise ConfigError(f"there is no model {unknown[0]!r}; use {', '.join(world.name for world in WORLDS)}")
@@ -83,6 +77,17 @@ def bench_grounding(
     if page_file:
         page_file.write_text(page(figures), encoding="utf-8")
     return table(figures)
+
+
+def check(films: int, seeds: int, only: Sequence[str], json_file: Path | None, page_file: Path | None) -> None:
+    """Refuse what could not end well, before hours of work."""
+    if films < FEWEST_FILMS or seeds < 1:
+        raise ConfigError(f"{films} films and {seeds} trainings say nothing; use at least {FEWEST_FILMS} films and 1")
+    if only and page_file:
+        raise ConfigError("a page is about all models; leave out --model, or --page")
+    for file in (json_file, page_file):
+        if file and not file.parent.is_dir():
+            raise ConfigError(f"there is no folder {file.parent} to write {file.name} to; make it first")
 
 
 class Measured:
