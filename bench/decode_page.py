@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row
+from bench.measure import Result, Row, not_reached
 
 HEAD = """# Writing reports: `s2d bench decode`
 
@@ -58,7 +58,7 @@ def page(result: Result) -> str:
         HEAD.format(file=file, checkpoint=" --checkpoint DIR" if about["has_checkpoint"] else "", **about),
         f"## Figures: {about['preset']}\n" + state + table(result) + "\n\n" + where + "\n",
         "".join(f"- {remark}.\n" for remark in result.remarks),
-        _missed(result),
+        not_reached(result, _why),
         "" if about["has_checkpoint"] else NO_CHECKPOINT,
         _absent(about["preset"]),
         HOW,
@@ -88,18 +88,8 @@ def _line(row: Row) -> str:
     )
 
 
-def _missed(result: Result) -> str:
-    """Every target that was not reached, with its figure and what stands in the way."""
-    lines = []
-    for row in result.rows:
-        if row.verdict == "missed" and row.ratio and row.target:
-            lines.append(
-                f"- {row.name}: {row.ratio.median:.2f} instead of {row.target:g} times {row.baseline};"
-                f" matrix products alone are {row.figures['limit']:.0%} of its time."
-            )
-        elif row.verdict == "void":
-            lines.append(f"- {row.name}: void, its gate did not hold ({row.gate.reason}).")
-    return "## Not reached\n" + "\n".join(lines) + "\n" if lines else ""
+def _why(row: Row) -> str:
+    return f" times {row.baseline}; matrix products alone are {row.figures['limit']:.0%} of its time."
 
 
 def _absent(preset: str) -> str:

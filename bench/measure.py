@@ -187,3 +187,14 @@ def _table_row(row: Row) -> str:
         f"| {row.name} | {row.baseline} | {slow:.1f} | {fast:.2f} | {1000 / fast:.0f} | {ratio} | {target}"
         f" | {row.gate.reason} |"
     )
+
+
+def not_reached(result: Result, why: Callable[[Row], str]) -> str:
+    """A section about every target that was missed, with its figure and, from `why`, what stands in the way."""
+    lines = []
+    for row in result.rows:
+        if row.verdict == "missed" and row.ratio and row.target:
+            lines.append(f"- {row.name}: {row.ratio.median:.2f} instead of {row.target:g}{why(row)}")
+        elif row.verdict == "void":
+            lines.append(f"- {row.name}: void, its gate did not hold ({row.gate.reason}).")
+    return "## Not reached\n" + "\n".join(lines) + "\n" if lines else ""

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import Result, Row
+from bench.measure import Result, Row, not_reached
 
 HEAD = """# Serving: `s2d bench serve`
 
@@ -45,11 +45,12 @@ def page(result: Result) -> str:
     parts = [
         HEAD,
         "## Figures\n" + state + table(result) + "\n\n" + where + "\n",
+        not_reached(result, lambda row: " times the baseline."),
         "## Callers that wait for their answer\n" + _loads(about["closed"], "callers"),
         "## Arrivals that do not wait\n" + _loads(about["open"], "arrivals/s"),
         METHOD.format(**about),
     ]
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _line(row: Row) -> str:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row
+from bench.measure import Result, Row, not_reached
 from bench.train_models import BEFORE
 
 HEAD = """# Training steps: `s2d bench train`
@@ -66,7 +66,7 @@ def page(result: Result) -> str:
         HEAD.format(file="train-bench.md" if about["preset"] == "cpu-tiny" else "train-bench-gpu.md", **about),
         f"## Figures: {about['preset']}\n" + state + table(result) + "\n\n" + where + "\n",
         "".join(f"- {remark}.\n" for remark in result.remarks),
-        _missed(result),
+        not_reached(result, lambda row: " times the baseline."),
         _absent(about["preset"]),
         VARIANTS.format(**about),
         TRIED if about["preset"] == "cpu-tiny" else "",
@@ -96,16 +96,6 @@ def _line(row: Row) -> str:
         f"| {row.name} | {each:.1f} | {f['samples_s']:.1f} | {f['tokens_s']:.0f} | {f['mfu']:.0%}"
         f" | {f['memory_mb']:.0f} | {f['padding']:.1%} | {ratio} | {target} | {row.gate.reason} |"
     )
-
-
-def _missed(result: Result) -> str:
-    lines = []
-    for row in result.rows:
-        if row.verdict == "missed" and row.ratio and row.target:
-            lines.append(f"- {row.name}: {row.ratio.median:.2f} instead of {row.target:g} times the baseline.")
-        elif row.verdict == "void":
-            lines.append(f"- {row.name}: void, its gate did not hold ({row.gate.reason}).")
-    return "## Not reached\n" + "\n".join(lines) + "\n" if lines else ""
 
 
 def _absent(preset: str) -> str:
