@@ -116,7 +116,16 @@ def _ensure(home: Path, module: ModuleType) -> None:
         return
     if child is not None:
         module.stop(child, home)
+    known = triton_server.address(home)
     module.start(home)
+    if triton_server.address(home) != known:
+        _stop(home, gateway_process)  # it asks the old one; whoever is here starts it next, or the watcher does
+
+
+def _stop(home: Path, module: ModuleType) -> None:
+    child = processes.find(home, module.NAME)
+    if child is not None:
+        module.stop(child, home)
 
 
 def _load_deployed(home: Path) -> None:

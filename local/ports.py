@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ PREFERRED: dict[str, int] = {
     "triton_metrics": 18002,
     "gateway": 18080,
 }
+RELEASE_S = 5.0
 SEARCH_RANGE = (20000, 32000)  # below the range from which the kernel takes ports of outgoing connections
 
 
@@ -34,9 +36,16 @@ def load(home: Path) -> dict[str, int]:
 
 
 def choose(home: Path, names: list[str]) -> dict[str, int]:
-    """Free ports for a service that is about to start: the remembered ones, unless they were taken meanwhile."""
+    """Free ports for a service that is about to start: the remembered ones, unless they were taken meanwhile.
+
+    A service that was killed a moment ago may hold its own for an instant, with the last of its threads; whoever asks
+    it knows no other, so that is waited for.
+    """
     remembered = load(home)
     taken = {port for name, port in remembered.items() if name not in names}
+    deadline = time.monotonic() + RELEASE_S
+    while time.monotonic() < deadline and not all(is_free(remembered[name]) for name in names if name in remembered):
+        time.sleep(0.05)
     chosen: dict[str, int] = {}
     for name in names:
         chosen[name] = _first_free(remembered.get(name, PREFERRED[name]), taken | set(chosen.values()))

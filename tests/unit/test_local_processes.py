@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from local import object_store, ports, processes
+from local import object_store, platform, ports, processes
 from model.errors import PlatformError
 
 FAMILY = """
@@ -112,9 +115,8 @@ def test_an_interrupted_start_leaves_no_orphan(tmp_path):
     assert not alive(int(wait_for_text(tmp_path / "pid")))
 
 
-def test_ports_are_remembered_and_given_up_when_taken(tmp_path):
-    import socket
-
+def test_ports_are_remembered_and_given_up_when_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr(ports, "RELEASE_S", 0.2)
     first = ports.choose(tmp_path, ["gateway", "s3"])
     assert ports.choose(tmp_path, ["gateway", "s3"]) == first == ports.load(tmp_path)
     with socket.socket() as other:
@@ -123,6 +125,26 @@ def test_ports_are_remembered_and_given_up_when_taken(tmp_path):
         second = ports.choose(tmp_path, ["gateway"])
     assert second["gateway"] != first["gateway"]
     assert ports.load(tmp_path) == first | second
+
+
+def test_a_port_that_is_let_go_a_moment_later_is_kept(tmp_path):
+    first = ports.choose(tmp_path, ["gateway"])
+    dying = socket.create_server((ports.HOST, first["gateway"]))
+    threading.Timer(0.4, dying.close).start()
+    assert ports.choose(tmp_path, ["gateway"]) == first
+
+
+def test_a_triton_on_another_port_has_its_gateway_started_again(tmp_path, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(platform.triton_server, "start", lambda home: ports._save(home, {"triton_http": 21000}))
+    monkeypatch.setattr(platform.processes, "find", lambda home, name: SimpleNamespace(name=name))
+    monkeypatch.setattr(platform.triton_server, "is_healthy", lambda home: False)
+    for module in (platform.triton_server, platform.gateway_process):
+        monkeypatch.setattr(module, "stop", lambda child, home: stopped.append(child.name))
+    for gone in (["triton", "gateway"], ["triton"]):  # from the usual port to another, which then stays
+        stopped.clear()
+        platform._ensure(tmp_path, platform.triton_server)
+        assert stopped == gone
 
 
 def test_credentials_are_made_once_and_kept_from_others(tmp_path):
