@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ class Outcomes:
         if is_failure:
             self.failures.append(f"{name}: {outcome}")
 
+    def told(self) -> dict[str, Any]:
+        """For the JSON and the page."""
+        return {"answers": dict(self.answers), "failures": self.failures}
+
 
 @dataclass(frozen=True)
 class Ask:
@@ -75,8 +79,8 @@ def bench_soak(
             server, mixed(originals, minutes * 60, seed), lambda at: memory.append((at, server.memory_mb()))
         )
     found = {
-        "mutants": asdict(mutated),
-        "soak": asdict(soaked),
+        "mutants": mutated.told(),
+        "soak": soaked.told(),
         "minutes": minutes,
         "memory_mb": [[round(at, 1), round(mb, 1)] for at, mb in memory],
         **flatness(memory),

@@ -1,7 +1,9 @@
 """Damaged inputs can be made again from a seed, and memory that grows is called growing."""
 
+import json
+
 from bench.mutants import DAMAGES, mutants
-from bench.soak import flatness
+from bench.soak import Outcomes, flatness, page
 
 ORIGINALS = {"a": bytes(range(256)) * 20, "b": b"\x89PNG" + bytes(4000)}
 
@@ -27,3 +29,15 @@ def test_memory_is_flat_when_it_stays_after_the_first_minute_and_not_when_it_gro
     assert flatness(rises_first)["flat"] is True
     assert flatness(leaks)["flat"] is False
     assert flatness(rises_first[:10])["flat"] is None
+
+
+def test_outcomes_reach_the_json_and_the_page() -> None:
+    phase = Outcomes()
+    for outcome, is_failure in (("report", False), ("refused: empty", False), ("no answer: OSError", True)):
+        phase.note("7 png noise", outcome, is_failure)
+    found = {"mutants": phase.told(), "soak": phase.told(), "minutes": 5.0, **flatness([(5.0, 1.0)])}
+    about = {"date": "d", "commit": "c", "machine": "m", "version": "v", "callers": 4, "seed": 1}
+    text = page(json.loads(json.dumps(found | {"conditions": about})))
+    assert "3 requests, 1 crashes, hangs or unclear refusals." in text
+    assert "| refused: empty | 1 |" in text
+    assert "- 7 png noise: no answer: OSError" in text
