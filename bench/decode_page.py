@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row, not_reached
+from bench.measure import Result, Row, not_reached, under_conditions
 
 HEAD = """# Writing reports: `s2d bench decode`
 
@@ -46,17 +46,10 @@ HOW = """## What makes the difference
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    state = (
-        "**Busy: others used the machine when this began. Ratios may be off, rates are.**\n\n" if about["busy"] else ""
-    )
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
-        f" {about['load_before']}, {about['load_after']}."
-    )
     file = "decode-bench.md" if about["preset"] == "cpu-tiny" else "decode-bench-gpu.md"
     parts = [
         HEAD.format(file=file, checkpoint=" --checkpoint DIR" if about["has_checkpoint"] else "", **about),
-        f"## Figures: {about['preset']}\n" + state + table(result) + "\n\n" + where + "\n",
+        f"## Figures: {about['preset']}\n" + under_conditions(result, table(result)),
         "".join(f"- {remark}.\n" for remark in result.remarks),
         not_reached(result, _why),
         "" if about["has_checkpoint"] else NO_CHECKPOINT,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row
+from bench.measure import Result, Row, under_conditions
 
 HEAD = """# Scoring reports: `s2d bench evaluate`
 
@@ -39,18 +39,9 @@ HOW = """## What makes the difference
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    state = (
-        "**Busy: others used the machine when this began. Ratios may be off, seconds are.**\n\n"
-        if about["busy"]
-        else ""
-    )
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
-        f" {about['load_before']}, {about['load_after']}."
-    )
     parts = [
         HEAD,
-        "## Figures\n" + state + table(result) + "\n\n" + where + "\n",
+        "## Figures\n" + under_conditions(result, table(result)),
         "".join(f"- {remark}.\n" for remark in result.remarks),
         "## Where the time goes\n" + _splits(result) + "\n",
         _missed(result),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row
+from bench.measure import Result, Row, under_conditions
 
 HEAD = """# Reading reports with RadGraph: `s2d bench key-phrases`
 
@@ -64,10 +64,5 @@ def _line(row: Row) -> str:
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    busy = "**Busy: others used the machine when this began. Ratios may be off, times are.**\n\n"
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
-        f" {about['load_before']}, {about['load_after']}."
-    )
-    figures = "## Figures\n" + (busy if about["busy"] else "") + table(result) + "\n\n" + where + "\n"
+    figures = "## Figures\n" + under_conditions(result, table(result))
     return "\n".join([HEAD, figures, METHOD.format(repeats=about["repeats"], joined=about["joined"])])

@@ -198,3 +198,15 @@ def not_reached(result: Result, why: Callable[[Row], str]) -> str:
         elif row.verdict == "void":
             lines.append(f"- {row.name}: void, its gate did not hold ({row.gate.reason}).")
     return "## Not reached\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def under_conditions(result: Result, table: str) -> str:
+    """A page's table of figures with what it needs beside it: where it was measured, and whether in peace."""
+    about = result.conditions
+    busy = "**Busy: others used the machine when this began. Ratios may be off, absolute figures are.**\n\n"
+    version = f"; model version {about['version']}" if "version" in about else ""
+    where = (
+        f"{about['date']}, commit {about['commit']}, {about['machine']}{version}; load before and after:"
+        f" {about['load_before']}, {about['load_after']}."
+    )
+    return f"{busy if about['busy'] else ''}{table}\n\n{where}\n"

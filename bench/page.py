@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row, not_reached, to_table
+from bench.measure import Result, Row, not_reached, to_table, under_conditions
 
 HEAD = """# Reading radiographs: `s2d bench data`
 
@@ -44,16 +44,9 @@ HOW = """## What makes the difference
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    state = ""
-    if about["busy"]:
-        state = "**Busy: others used the machine when this began. Ratios may be off, milliseconds are.**\n\n"
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
-        f" {about['load_before']}, {about['load_after']}."
-    )
     parts = [
         HEAD,
-        "## Figures\n" + state + to_table(result) + "\n\n" + where + "\n",
+        "## Figures\n" + under_conditions(result, to_table(result)),
         "## Where the time goes\n" + _splits(result) + "\n",
         "## All cores\n" + "\n".join(f"- {remark}." for remark in result.remarks) + "\n" if result.remarks else "",
         not_reached(result, _why),

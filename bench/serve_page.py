@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import Result, Row, not_reached
+from bench.measure import Result, Row, not_reached, under_conditions
 
 HEAD = """# Serving: `s2d bench serve`
 
@@ -37,14 +37,9 @@ def table(result: Result) -> str:
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    state = "**Busy: others used the machine when this began.**\n\n" if about["busy"] else ""
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; model version {about['version']}; load before"
-        f" and after: {about['load_before']}, {about['load_after']}."
-    )
     parts = [
         HEAD,
-        "## Figures\n" + state + table(result) + "\n\n" + where + "\n",
+        "## Figures\n" + under_conditions(result, table(result)),
         not_reached(result, lambda row: " times the baseline."),
         "## Callers that wait for their answer\n" + _loads(about["closed"], "callers"),
         "## Arrivals that do not wait\n" + _loads(about["open"], "arrivals/s"),

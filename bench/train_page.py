@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.measure import Result, Row, not_reached
+from bench.measure import Result, Row, not_reached, under_conditions
 from bench.train_models import BEFORE
 
 HEAD = """# Training steps: `s2d bench train`
@@ -55,16 +55,9 @@ METHOD = """## How it was measured
 def page(result: Result) -> str:
     """The whole page in Markdown."""
     about = result.conditions
-    state = (
-        "**Busy: others used the machine when this began. Ratios may be off, rates are.**\n\n" if about["busy"] else ""
-    )
-    where = (
-        f"{about['date']}, commit {about['commit']}, {about['machine']}; load before and after:"
-        f" {about['load_before']}, {about['load_after']}."
-    )
     parts = [
         HEAD.format(file="train-bench.md" if about["preset"] == "cpu-tiny" else "train-bench-gpu.md", **about),
-        f"## Figures: {about['preset']}\n" + state + table(result) + "\n\n" + where + "\n",
+        f"## Figures: {about['preset']}\n" + under_conditions(result, table(result)),
         "".join(f"- {remark}.\n" for remark in result.remarks),
         not_reached(result, lambda row: " times the baseline."),
         _absent(about["preset"]),

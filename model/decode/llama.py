@@ -135,15 +135,10 @@ class Llama:
             x = torch.addmm(x, F.silu(gate).mul_(up), block.down)
         return self._normalise(x, self.norm)
 
-    def _remember(
-        self, x: Tensor, block: _Block, place: tuple[Tensor, Tensor], turns: Tensor, at: Tensor
-    ) -> Tensor:  # fmt: skip
+    def _remember(self, x: Tensor, block: _Block, place: tuple[Tensor, Tensor], turns: Tensor, at: Tensor) -> Tensor:
         """Keep the keys and values of (N, H) tokens -> their queries (N, heads, d)."""
-        qkv, both, half = (
-            torch.mm(x, block.qkv).view(len(x), -1, self.size),
-            self.heads + self.key_heads,
-            self.size // 2,
-        )
+        qkv = torch.mm(x, block.qkv).view(len(x), -1, self.size)
+        both, half = self.heads + self.key_heads, self.size // 2
         # Queries and keys come out with their halves interleaved, both in the same way: products are the same.
         parts = qkv[:, :both].float()
         turned = torch.view_as_real(torch.complex(parts[..., :half], parts[..., half:]).mul_(turns)).flatten(-2)
